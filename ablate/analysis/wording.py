@@ -1,0 +1,105 @@
+"""Effects in words and numbers for people, the same in the terminal and in the report."""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+from ablate.analysis.names import shown_in
+
+VERDICTS = {
+    "helps": ("helps", "help"),
+    "hurts": ("hurts", "hurt"),
+    "negligible": ("makes no difference that matters", "make no difference that matters"),
+    "undecided": ("is undecided", "are undecided"),
+}
+"""How a verdict is said of one factor and of several."""
+
+
+def signed(value: float, metric: str) -> str:
+    """A difference in the unit that people read, with its sign: accuracy's 0.0132 is `+1.32`."""
+    if math.isnan(value):
+        return "–"
+    factor, _, digits = shown_in(metric)
+    # adding 0.0 turns a negative zero into a zero
+    return f"{round(value * factor, digits) + 0.0:+.{digits}f}".replace("-", "−")
+
+
+def level(value: float, metric: str) -> str:
+    """A metric's value in the unit that people read: `88.10` for 0.881 of accuracy; `–` for NaN."""
+    factor, _, digits = shown_in(metric)
+    return "–" if math.isnan(value) else f"{value * factor:.{digits}f}"
+
+
+def interval(low: float, high: float, metric: str) -> str:
+    """An interval in the unit that people read: `[+0.40, +2.20]`; `–` where it is unknown."""
+    return "–" if math.isnan(low) else f"[{signed(low, metric)}, {signed(high, metric)}]"
+
+
+def effects_rows(effects: pd.DataFrame, metric: str) -> list[tuple[str, str, str, str]]:
+    """The effects on one metric as text: contrast, effect, interval, verdict (or that it is exploratory)."""
+    exploratory = set(effects["contrast"]) - set(effects.loc[effects["primary"], "contrast"])
+    return [
+        (
+            row["contrast"],
+            signed(row["effect"], metric),
+            interval(row["ci_low"], row["ci_high"], metric),
+            row["verdict"] + (" (exploratory)" if row["contrast"] in exploratory else ""),
+        )
+        for row in effects[effects["metric"] == metric].to_dict("records")
+    ]
+
+
+def answer(effects: pd.DataFrame, metric: str, smallest_effect: float, n_items: int) -> str:
+    """One paragraph that says which factors help, hurt, make no difference or are undecided.
+
+    Only primary contrasts are answers. A study without any says so.
+    """
+    rows = effects[effects["primary"] & (effects["metric"] == metric)].to_dict("records")
+    if not rows:
+        return "This study declared no comparison, so it has no answer."
+    labels = _labels(rows)
+    _, unit, _ = shown_in(metric)
+    margin = signed(smallest_effect, metric).removeprefix("+")
+    sentences = []
+    for verdict in ("helps", "hurts", "negligible", "undecided"):
+        found = [(label, row) for label, row in zip(labels, rows, strict=True) if row["verdict"] == verdict]
+        if not found:
+            continue
+        parts = [f"**{label}** ({_measured(row, metric, unit)})" for label, row in found]
+        sentence = f"{_listed(parts)} {VERDICTS[verdict][len(found) > 1]}"
+        if verdict == "negligible":
+            sentence += f" (less than {margin} {unit} either way)"
+        if verdict == "undecided":
+            sentence += f": this study cannot tell {'its' if len(found) == 1 else 'their'} effect from chance"
+        sentences.append(sentence + ".")
+    return (
+        f"On {metric.replace('_', ' ')}, with {_seeds(rows)} and {n_items:,} validation images: "
+        + " ".join(sentences)
+    )
+
+
+def _labels(rows: list[dict]) -> list[str]:
+    short = [row["factor"] if row["level"] == "on" else f"{row['factor']}={row['level']}" for row in rows]
+    return [
+        label if short.count(label) == 1 else row["contrast"] for label, row in zip(short, rows, strict=True)
+    ]
+
+
+def _measured(row: dict, metric: str, unit: str) -> str:
+    if math.isnan(row["effect"]):
+        return "no pair of trials finished"
+    text = f"{signed(row['effect'], metric)} {unit}"
+    if math.isnan(row["ci_low"]):
+        return f"{text}, and one seed gives no interval"
+    return f"{text}, 95% interval {signed(row['ci_low'], metric)} to {signed(row['ci_high'], metric)}"
+
+
+def _seeds(rows: list[dict]) -> str:
+    low, high = min(row["n_seeds"] for row in rows), max(row["n_seeds"] for row in rows)
+    return f"{high} seed{'' if high == 1 else 's'}" if low == high else f"{low} to {high} seeds"
+
+
+def _listed(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"

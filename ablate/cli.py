@@ -1,0 +1,179 @@
+"""The commands. Thin: each reads its options, calls one function and prints."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ablate import __version__
+from ablate.errors import AblateError
+
+_SET = click.option(
+    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a recipe field; repeat for more."
+)
+
+
+class _Command(click.Group):
+    """Tells the user's mistakes in one sentence on stderr, with exit code 2."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except AblateError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(2)
+        except KeyboardInterrupt:
+            click.echo("stopped; the same command goes on from here.", err=True)
+            ctx.exit(130)
+
+
+@click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Which of my training tricks really help, by how much, and how sure can I be?
+
+    Example: ablate run recipes/digits.yaml
+    """
+
+
+@main.command()
+@click.argument("recipe", type=click.Path())
+@_SET
+@click.option("--out", type=click.Path(), help="The folder that studies are in. [default: $ABLATE_OUT or runs]")
+@click.option("--quick", is_flag=True, help="A smoke run on few images and epochs, under another name.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
+@click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
+@click.option("--workers", type=click.IntRange(0), help="Loader processes; they change no result.")
+def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool, **options: Any) -> None:
+    """Run a study, or what is left of it, and print its table of effects.
+
+    Example: ablate run recipes/digits.yaml --set study.seeds=3
+    """
+    from ablate.study.execute import run_study
+
+    study = run_study(_load(recipe, assignments), out, quick=quick, **options)
+    if (study.trials.status != "ok").any():
+        sys.exit(1)
+
+
+@main.command()
+@click.argument("recipe", type=click.Path())
+@_SET
+@click.option("--quick", is_flag=True, help="Plan the smoke run.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
+@click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def plan(
+    recipe: str, assignments: tuple[str, ...], quick: bool, device: str, threads: int | None, as_json: bool
+) -> None:
+    """Show what a study would run, without running or hashing anything.
+
+    Example: ablate plan recipes/digits.yaml --json
+    """
+    from ablate.study.planning import plan_study
+    from ablate.study.show import print_plan
+
+    numbers, made = plan_study(_load(recipe, assignments), quick=quick, device=device, threads=threads)
+    if as_json:
+        click.echo(json.dumps(numbers, indent=1))
+    else:
+        print_plan(numbers, made)
+
+
+@main.command()
+@click.argument("recipe", type=click.Path())
+@_SET
+def check(recipe: str, assignments: tuple[str, ...]) -> None:
+    """Decode every image in full; count classes by split; look for the same image on two sides.
+
+    Exit code 2 if an image cannot be used.
+
+    Example: ablate check recipes/digits.yaml
+    """
+    from ablate.data.check import check_data
+    from ablate.study.show import print_check
+
+    report = check_data(_load(recipe, assignments))
+    print_check(report)
+    if report.bad:
+        sys.exit(2)
+
+
+@main.command()
+@click.argument("study", type=click.Path())
+def show(study: str) -> None:
+    """Print the table of effects of a study that has been run.
+
+    Example: ablate show runs/digits
+    """
+    from rich.console import Console
+
+    from ablate.study.display import print_effects
+    from ablate.study.study import Study
+
+    print_effects(Console(), Study.open(study))
+
+
+@main.command()
+@click.argument("study", type=click.Path())
+def report(study: str) -> None:
+    """Make effects.csv and the report anew from a study's tables; needs no images.
+
+    Example: ablate report runs/digits
+    """
+    from ablate.study.study import Study
+
+    opened = Study.open(study)
+    opened.analyse()
+    click.echo(opened.folder / "report.md")
+
+
+@main.command("techniques")
+def techniques_() -> None:
+    """List all techniques with their options, defaults and papers.
+
+    Example: ablate techniques
+    """
+    from ablate.study.show import print_techniques
+
+    print_techniques()
+
+
+@main.command()
+@click.argument("source", type=click.Path())
+@click.option("--out", default="recipe.yaml", show_default=True, type=click.Path(), help="The recipe to write.")
+@click.option("--force", is_flag=True, help="Replace a recipe that is there.")
+def init(source: str, out: str, force: bool) -> None:
+    """Write a recipe for a folder of images (one folder per class) or a CSV table.
+
+    Example: ablate init photos/ --out recipe.yaml
+    """
+    from ablate.recipe.init import write_recipe
+
+    click.echo(write_recipe(Path(source), Path(out), force))
+
+
+@main.command()
+def schema() -> None:
+    """Print the JSON Schema of recipes, for editors to complete and check them.
+
+    Example: ablate schema > recipe.schema.json
+    """
+    from ablate.recipe.json_schema import recipe_schema
+
+    click.echo(json.dumps(recipe_schema(), indent=1))
+
+
+def _load(recipe: str, assignments: tuple[str, ...]) -> Any:
+    from ablate.recipe.load import parse_overrides
+    from ablate.recipe.recipe import Recipe
+
+    return Recipe.load(recipe, parse_overrides(list(assignments)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Who is trained on, who is validated on, who is only tested: fixed by the recipe, the same for all trials."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+
+from ablate.data.items import Items
+from ablate.errors import AblateError
+from ablate.recipe.schema import Data
+from ablate.streams import Streams
+
+QUICK_ITEMS = 64
+
+
+@dataclass(frozen=True)
+class Fold:
+    """The numbers of the items on each side, each sorted, int64."""
+
+    train: np.ndarray
+    valid: np.ndarray
+    test: np.ndarray
+
+
+def make_folds(items: Items, data: Data) -> list[Fold]:
+    """The folds of a recipe; one, unless it asks for cross-validation.
+
+    Raises:
+        AblateError: A side is empty, or a class or group is too rare for the folds asked for.
+    """
+    split = data.split
+    everyone = np.arange(len(items.items))
+    tested = _test_side(items, data)
+    rest = everyone[~tested]
+    if split.column:
+        assert items.held_out is not None
+        sides = [items.held_out[rest]]
+    elif split.random:
+        sides = [_held_out(items, rest, split.random, split.stratify, Streams(split.seed, "split"))]
+    else:
+        assert split.folds
+        number = _fold_numbers(items, rest, split.folds, split.stratify, split.seed)
+        sides = [number == fold for fold in range(split.folds)]
+    folds = [Fold(rest[~held_out], rest[held_out], everyone[tested]) for held_out in sides]
+    for i, fold in enumerate(folds):
+        for name, side in (("training", fold.train), ("validation", fold.valid)):
+            if not len(side):
+                raise AblateError(f"data.split: fold {i} has no {name} images; change the split.")
+        unseen = sorted(set(items.targets[fold.valid]) - set(items.targets[fold.train]))
+        if unseen:
+            raise AblateError(
+                f"data.split: class {items.classes[unseen[0]]!r} has validation images but no training images "
+                f"in fold {i}; merge or drop the class, or change the split."
+            )
+    return folds
+
+
+def quick_fold(fold: Fold, items: Items, most: int = QUICK_ITEMS) -> Fold:
+    """A fold cut down to a stratified sample of at most `most` images on each side, for a smoke run."""
+    sides = []
+    for name, side in (("train", fold.train), ("valid", fold.valid), ("test", fold.test)):
+        if len(side) > most:
+            streams = Streams(0, f"quick.{name}")
+            side = side[_stratified(items.targets[side], most / len(side), streams)]
+        sides.append(side)
+    return Fold(*sides)
+
+
+def _test_side(items: Items, data: Data) -> np.ndarray:
+    if items.tested is not None:
+        return items.tested
+    side = np.zeros(len(items.items), dtype=bool)
+    if data.test and data.test.random:
+        everyone = np.arange(len(items.items))
+        return _held_out(items, everyone, data.test.random, True, Streams(data.test.seed, "test"))
+    return side
+
+
+def _held_out(items: Items, among: np.ndarray, share: float, stratify: bool, streams: Streams) -> np.ndarray:
+    """A random share of some items, by class or by group where asked."""
+    groups = items.groups
+    if groups is not None:
+        # k-fold over groups gives balanced classes too; the first folds make up the share
+        parts = max(2, round(1 / share))
+        return _grouped(items.targets[among], groups[among], parts, stratify, streams) == 0
+    return _stratified(items.targets[among] if stratify else np.zeros(len(among), dtype=np.int64), share, streams)
+
+
+def _stratified(targets: np.ndarray, share: float, streams: Streams) -> np.ndarray:
+    """Mark a random share of each class."""
+    held_out = np.zeros(len(targets), dtype=bool)
+    wanted = _proportional(np.bincount(targets), share)
+    for target, count in enumerate(wanted):
+        members = np.flatnonzero(targets == target)
+        shuffled = streams.generator("side", index=target).permutation(members)
+        held_out[shuffled[:count]] = True
+    return held_out
+
+
+def _proportional(counts: np.ndarray, share: float) -> np.ndarray:
+    """How many of each class to hold out: exact in total, largest remainders first, never a whole class."""
+    exact = counts * share
+    wanted = np.floor(exact).astype(int)
+    total = round(float(counts.sum() * share))
+    for target in np.argsort(-(exact - wanted), kind="stable")[: max(total - wanted.sum(), 0)]:
+        wanted[target] += 1
+    return np.minimum(wanted, np.maximum(counts - 1, 0))
+
+
+def _fold_numbers(items: Items, among: np.ndarray, folds: int, stratify: bool, seed: int) -> np.ndarray:
+    streams = Streams(seed, "folds")
+    targets, groups = items.targets[among], items.groups
+    if groups is not None:
+        return _grouped(targets, groups[among], folds, stratify, streams)
+    if len(among) < folds:
+        raise AblateError(f"data.split.folds: {folds} folds need {folds} images, there are {len(among)}.")
+    shuffled = streams.generator("order").permutation(len(among))
+    if stratify:  # deal the cards class by class, so that every fold gets its share of each
+        shuffled = shuffled[np.argsort(targets[shuffled], kind="stable")]
+    number = np.empty(len(among), dtype=np.int64)
+    number[shuffled] = np.arange(len(among)) % folds
+    return number
+
+
+def _grouped(
+    targets: np.ndarray, groups: np.ndarray, folds: int, stratify: bool, streams: Streams
+) -> np.ndarray:
+    """Whole groups to folds, largest first, each to the fold that it keeps most even (as scikit-learn does)."""
+    members: dict[str, list[int]] = defaultdict(list)
+    for position, group in enumerate(groups):
+        members[str(group)].append(position)
+    if len(members) < folds:
+        raise AblateError(f"data.split: {folds} parts need {folds} groups, there are {len(members)}.")
+    n_classes = int(targets.max()) + 1
+    names = sorted(members)
+    names = [names[i] for i in streams.generator("groups").permutation(len(names))]
+    counts = {name: np.bincount(targets[members[name]], minlength=n_classes) for name in names}
+    names.sort(key=lambda name: -float(np.std(counts[name]) if stratify else counts[name].sum()))
+    totals = np.maximum(np.bincount(targets, minlength=n_classes), 1)
+    filled = np.zeros((folds, n_classes))
+    number = np.empty(len(targets), dtype=np.int64)
+    for name in names:
+        tries = np.repeat(filled[None], folds, axis=0)
+        tries[np.arange(folds), np.arange(folds)] += counts[name]
+        spread = (tries / totals).std(axis=1).mean(axis=1) if stratify else tries.sum(axis=2).std(axis=1)
+        size = filled.sum(axis=1)
+        best = min(range(folds), key=lambda fold: (round(float(spread[fold]), 12), float(size[fold])))
+        filled[best] += counts[name]
+        number[members[name]] = best
+    return number

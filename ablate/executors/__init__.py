@@ -1,0 +1,1 @@
+"""Where stages run. `local` is a fork server on this machine."""

@@ -1,0 +1,1 @@
+"""Recipes: schema, loading, errors. `ablate.Recipe` is in `ablate.recipe.recipe`."""

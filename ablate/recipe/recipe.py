@@ -1,0 +1,131 @@
+"""`Recipe`: a validated recipe, and the notebook's way from it to fastai objects and studies."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import PrivateAttr, ValidationError
+
+from ablate.recipe.checks import recipe_problems, technique_problems
+from ablate.recipe.load import Document, read_document, set_value
+from ablate.recipe.problems import Problem, from_pydantic, raise_problems
+from ablate.recipe.schema import RecipeFields
+
+if TYPE_CHECKING:
+    from fastai.data.block import DataBlock
+    from fastai.data.core import DataLoaders
+    from fastai.learner import Learner
+
+    from ablate.study.study import Study
+    from ablate.training.parts import Parts
+
+
+class Recipe(RecipeFields):
+    """A recipe: data, model, phases, techniques and study, all checked."""
+
+    _document: Document = PrivateAttr(default_factory=lambda: Document({}))
+
+    @classmethod
+    def load(cls, path: str | Path, overrides: Mapping[str, Any] | None = None) -> Self:
+        """Read a recipe file.
+
+        Args:
+            path: The YAML file.
+            overrides: Values by dotted name, as `--set` takes them: `{"model.arch": "resnet34"}`.
+
+        Raises:
+            RecipeError: Something is wrong; every problem is told with file, line and a suggestion.
+        """
+        return cls.from_document(read_document(path, overrides))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], overrides: Mapping[str, Any] | None = None) -> Self:
+        """A recipe from plain values, as they would stand in the YAML."""
+        document = Document(copy.deepcopy(dict(values)))
+        for name, value in (overrides or {}).items():
+            set_value(document, name, value)
+        return cls.from_document(document)
+
+    @classmethod
+    def from_document(cls, document: Document) -> Self:
+        """Check a recipe that has been read, and keep where each value stands for later errors."""
+        problems = technique_problems(document)
+        try:
+            recipe = cls.model_validate(document.values)
+        except ValidationError as error:
+            raise_problems([*from_pydantic(error, cls, document.values), *problems], document)
+            raise
+        raise_problems(problems or recipe_problems(recipe), document)
+        recipe._document = document
+        return recipe
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain values, as `from_dict` takes them; what was not set is left out."""
+        return copy.deepcopy(self._document.values)
+
+    def override(self, fields: Mapping[str, Any]) -> Self:
+        """The recipe with some fields changed, by dotted name.
+
+        Raises:
+            RecipeError: A name or value is wrong.
+        """
+        if not fields:
+            return self
+        changed = Document(copy.deepcopy(self._document.values), dict(self._document.places))
+        for name, value in fields.items():
+            set_value(changed, name, copy.deepcopy(value))
+        return type(self).from_document(changed)
+
+    def complain(self, problems: Sequence[Problem]) -> None:
+        """Raise a `RecipeError` that places problems found later, by the planner, in the recipe's file."""
+        raise_problems(problems, self._document)
+
+    def datablock(self, phase: str | None = None, on: Sequence[str] | None = None) -> DataBlock:
+        """The plain fastai DataBlock of a phase (default: the last); its items are `ablate.data.items.Item`."""
+        from ablate.training.data import datablock
+
+        return datablock(self.parts(phase, on))
+
+    def dataloaders(self, phase: str | None = None, on: Sequence[str] | None = None, seed: int = 0) -> DataLoaders:
+        """Plain fastai DataLoaders of a phase (default: the last).
+
+        Args:
+            phase: The phase's name.
+            on: Techniques that are on beside the baseline's.
+            seed: Gives the order and the augmentation.
+        """
+        from ablate.training.data import dataloaders
+
+        return dataloaders(self.parts(phase, on, seed))
+
+    def learner(self, on: Sequence[str] = (), phase: str | None = None, seed: int = 0, fold: int = 0) -> Learner:
+        """A plain fastai Learner with initial weights: `lr_find`, `fit_one_cycle`, `show_results` …
+
+        Args:
+            on: Techniques that are on beside the baseline's.
+            phase: The phase whose sizes, freezing and techniques it has; default the last.
+            seed: Gives the initial weights, the order and the augmentation.
+            fold: Which fold of a cross-validation.
+        """
+        from ablate.training.data import dataloaders
+        from ablate.training.learner import build_learner
+
+        parts = self.parts(phase, on, seed, fold)
+        return build_learner(parts, dataloaders(parts))
+
+    def parts(
+        self, phase: str | None = None, on: Sequence[str] | None = None, seed: int = 0, fold: int = 0
+    ) -> Parts:
+        """What a phase is made of; see `ablate.training.parts.Parts`."""
+        from ablate.training.notebook import recipe_parts
+
+        return recipe_parts(self, phase, on or (), seed, fold)
+
+    def run(self, out: str | Path | None = None, **options: Any) -> Study:
+        """Run the study, or what is left of it, and return it; options as of `ablate.study.execute.run_study`."""
+        from ablate.study.execute import run_study
+
+        return run_study(self, out, **options)

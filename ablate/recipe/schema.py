@@ -1,0 +1,169 @@
+"""The schema of a recipe: what may be written, with which types and defaults.
+
+Nothing here reads a file or imports torch. Rules that need more than one field are in `checks`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Precision = Literal["float32", "bfloat16", "float16"]
+Design = Literal["one_at_a_time", "leave_one_out", "cumulative", "factorial"]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
+PositiveInt = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys and wrong types are errors, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ImageColumn(Section):
+    """Where a table says which image a row is about."""
+
+    column: str = Field("image", description="The column with the image's file name.")
+    folder: str = Field("", description="The folder of the images, under data.root.")
+    suffix: str = Field("", description="Added to each name, for tables without it: .jpg")
+
+
+class LabelColumn(Section):
+    """Where a table says what an image shows."""
+
+    column: str = Field("label", description="The column with the class.")
+
+
+class Split(Section):
+    """How items are divided into training and validation; the same for all trials."""
+
+    column: str | None = Field(None, description="A column of booleans: true is validation.")
+    random: float | None = Field(None, gt=0, lt=1, description="The share of items held out at random.")
+    folds: int | None = Field(None, ge=2, description="The number of folds of a cross-validation.")
+    stratify: bool = Field(True, description="Keep the class shares equal on both sides.")
+    group: str | None = Field(None, description="A column (patient, lesion) whose rows stay on one side.")
+    seed: int = Field(0, ge=0, description="The split's own seed, apart from the trials' seeds.")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Split:
+        if sum(way is not None for way in (self.column, self.random, self.folds)) != 1:
+            raise ValueError("give exactly one of column, random and folds")
+        return self
+
+
+class TestSplit(Section):
+    """Items that nothing is chosen on: only the winner is scored on them, once, at the end."""
+
+    __test__ = False  # not a test class, whatever pytest makes of the name
+
+    column: str | None = Field(None, description="A column of booleans: true is test.")
+    random: float | None = Field(None, gt=0, lt=1, description="The share of items held out at random.")
+    table: str | None = Field(None, description="A further table with the same columns, under data.root.")
+    folder: str | None = Field(None, description="The folder of that table's images, if another.")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> TestSplit:
+        if sum(way is not None for way in (self.column, self.random, self.table)) != 1:
+            raise ValueError("give exactly one of column, random and table")
+        return self
+
+
+class Data(Section):
+    """Where the images and their labels are, and how they are split."""
+
+    source: Literal["table", "folders", "digits"] | None = Field(
+        None, description="Default: table if there is one, folders if there is only a root, else digits."
+    )
+    root: str | None = Field(None, description="The folder that the other paths are under.")
+    table: str | None = Field(None, description="A CSV file with a row per image.")
+    image: ImageColumn = Field(default_factory=lambda: ImageColumn())
+    label: LabelColumn = Field(default_factory=lambda: LabelColumn())
+    split: Split = Field(default_factory=lambda: Split(random=0.2))
+    test: TestSplit | None = None
+
+    @property
+    def kind(self) -> str:
+        """The source in force, given or inferred."""
+        return self.source or ("table" if self.table else "folders" if self.root else "digits")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Data:
+        if self.kind == "table" and not self.table:
+            raise ValueError("source: table needs a table, such as table: train.csv")
+        if self.kind == "folders" and not self.root:
+            raise ValueError("source: folders needs a root, the folder with one folder of images per class")
+        return self
+
+
+class Model(Section):
+    """The network: any timm architecture with fastai's head."""
+
+    arch: str = Field("resnet18", min_length=1, description="A timm architecture.")
+    pretrained: bool = Field(True, description="Start from timm's published weights.")
+    weights: str | None = Field(None, description="A local safetensors file to start from, when offline.")
+
+
+class Phase(Section):
+    """One training phase. What is not set here comes from the recipe."""
+
+    name: Name
+    epochs: int = Field(ge=1)
+    freeze: bool = Field(False, description="Train the head (and batch norms) alone, as fastai's freeze.")
+    lr: Rate | Annotated[list[Rate], Field(min_length=2, max_length=2)] | Literal["find"] = Field(
+        1e-3, description="One rate, [lowest, highest] over the layers, or find."
+    )
+    batch_size: PositiveInt | None = None
+    size: PositiveInt | None = None
+    presize: PositiveInt | None = None
+    weight_decay: float | None = Field(None, ge=0)
+    precision: Precision | None = None
+    micro_batch: PositiveInt | None = Field(None, description="Split a batch to fit memory; rates stay.")
+
+
+class Variation(Section):
+    """One variant of an explicit design."""
+
+    name: str | None = None
+    on: list[str] = Field(default_factory=list, description="Techniques that are on beside the baseline's.")
+    off: list[str] = Field(default_factory=list, description="Techniques of the baseline that are off.")
+    set: dict[str, Any] = Field(default_factory=dict, description="Recipe fields and their values.")
+
+
+class Study(Section):
+    """What is compared with what, how often, and what difference matters."""
+
+    baseline: list[str] = Field(default_factory=list, description="What is on in the reference variant.")
+    vary: list[str | dict[str, list[Any]]] = Field(default_factory=list, description="The factors.")
+    design: Design | list[list[str] | Variation] = "one_at_a_time"
+    seeds: PositiveInt | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 5
+    folds: list[int] | None = Field(None, min_length=1, description="Which folds to run; default all.")
+    metric: str = "accuracy"
+    smallest_effect: float = Field(0.005, gt=0, description="The smallest difference that matters.")
+
+    @property
+    def seed_list(self) -> list[int]:
+        """The seeds themselves: `5` means 0 to 4."""
+        return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+
+class RecipeFields(Section):
+    """A whole recipe."""
+
+    name: Name
+    data: Data = Field(default_factory=lambda: Data())
+    model: Model = Field(default_factory=lambda: Model())
+    size: PositiveInt = Field(224, description="The size of the last phase, of validation and prediction.")
+    presize: PositiveInt | None = Field(
+        None, description="The shorter side that images are resized to before cropping; default: size."
+    )
+    batch_size: PositiveInt = 64
+    weight_decay: float = Field(0.01, ge=0)
+    precision: Precision = "float32"
+    micro_batch: PositiveInt | None = None
+    deterministic: bool = Field(False, description="Bit for bit on cuda too, at some cost in speed.")
+    phases: list[Phase] = Field(min_length=1)
+    techniques: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Options by technique.")
+    study: Study = Field(default_factory=lambda: Study())

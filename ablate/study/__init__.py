@@ -1,0 +1,1 @@
+"""Studies: design (which trials), plan (which stages), store, execution, outputs."""

@@ -1,0 +1,43 @@
+"""A stage as it is handed to the process that runs it: what decides the result, and where things are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that one stage's process needs, and nothing else. Pickles.
+
+    Args:
+        key: The stage's key.
+        label: What to call it in front of people.
+        settings: The identity that the key is the hash of; alone decides the result.
+        folder: Where to write; empty, and the job's own.
+        data: The recipe's data section, to find the images by.
+        fold: Which of the recipe's folds.
+        quick: Whether only a sample of the images is used.
+        weights: The file of initial weights, if any.
+        parents: Folders of finished stages by key.
+        device: The device's name.
+        threads: Torch threads.
+        workers: Loader processes.
+        pixel_mean: Of the training split.
+        pixel_std: Likewise.
+    """
+
+    key: str
+    label: str
+    settings: dict[str, Any]
+    folder: str
+    data: dict[str, Any]
+    fold: int = 0
+    quick: bool = False
+    weights: str | None = None
+    parents: dict[str, str] = field(default_factory=dict)
+    device: str = "cpu"
+    threads: int = 1
+    workers: int = 0
+    pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, float, float] = (0.25, 0.25, 0.25)

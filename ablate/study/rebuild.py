@@ -1,0 +1,34 @@
+"""A trained learner from a study's files: the recipe builds it, the store has its weights. No pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastai.learner import Learner
+
+from ablate import techniques
+from ablate.errors import AblateError
+from ablate.recipe.recipe import Recipe
+from ablate.study import design
+from ablate.study.plan import work_out
+from ablate.study.store import Store
+from ablate.study.study import Study
+from ablate.training.checkpoint import load_weights
+from ablate.training.data import dataloaders
+from ablate.training.learner import build_learner
+from ablate.training.notebook import setting_parts
+
+
+def trained_learner(study: Study, variant: str, seed: int, fold: int) -> Learner:
+    """The learner of a finished trial, with the last phase's loaders; see `Study.learner`."""
+    trial = study.trial(variant, seed, fold)
+    store = Store(Path(study.plan["store"]))
+    if not store.has(trial.fits[-1]):
+        raise AblateError(f"{trial.name}: its weights are not in {store.root}; `ablate run` trains it again.")
+    recipe = Recipe.load(study.folder / "recipe.yaml")
+    found = design.factors(recipe.study, list(techniques.registry()))
+    made = next(made for made in design.variants(recipe.study, found) if made.name == variant)
+    parts = setting_parts(work_out(recipe, made), None, seed, fold)
+    learn = build_learner(parts, dataloaders(parts), initial=False)
+    load_weights(learn, store.folder(trial.fits[-1]))
+    return learn

@@ -1,0 +1,97 @@
+"""What a study writes: trials, predictions and history, collected from the stage store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ablate.analysis.metrics import metric_values
+from ablate.analysis.names import METRIC_NAMES
+from ablate.errors import AblateError
+from ablate.study.plan import Plan, Trial
+from ablate.study.store import Store
+
+
+def status_of(trial: Trial, store: Store, failed: Mapping[str, str]) -> str:
+    """`ok`, `diverged`, `failed` or `pending`."""
+    if store.has(trial.predict):
+        return "ok"
+    if any(store.has(key) and store.result(key)["status"] == "diverged" for key in trial.fits):
+        return "diverged"
+    return "failed" if failed.keys() & {*trial.fits, trial.predict} else "pending"
+
+
+def predictions_table(plan: Plan, store: Store) -> pd.DataFrame:
+    """A row per finished trial and item, validation first, then what was tested."""
+    parts = []
+    for split in ("valid", "test"):
+        for trial in plan.trials:
+            key = trial.predict if split == "valid" else trial.test
+            if key is not None and store.has(key):
+                part = pd.read_parquet(store.folder(key) / "predictions.parquet")
+                for name, value in (("split", split), ("fold", trial.fold), ("seed", trial.seed)):
+                    part.insert(0, name, value)
+                part.insert(0, "variant", trial.variant)
+                parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def history_table(plan: Plan, store: Store) -> pd.DataFrame:
+    """A row per trial, phase and epoch; phases that trials share stand in the history of each."""
+    parts = []
+    for trial in plan.trials:
+        for key in trial.fits:
+            if store.has(key):
+                part = pd.read_csv(store.folder(key) / "history.csv")
+                for name, value in (("fold", trial.fold), ("seed", trial.seed), ("variant", trial.variant)):
+                    part.insert(0, name, value)
+                parts.append(part)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def trials_table(plan: Plan, store: Store, failed: Mapping[str, str], predictions: pd.DataFrame) -> pd.DataFrame:
+    """A row per trial: its levels, its metrics on the validation split, its time and status."""
+    rows = []
+    for trial in plan.trials:
+        done = [key for key in trial.fits if store.has(key)]
+        rows.append(
+            {"variant": trial.variant, "seed": trial.seed, "fold": trial.fold}
+            | {factor: trial.levels.get(factor, "") for factor in _factors(plan)}
+            | {
+                "train_seconds": round(sum(store.result(key)["seconds"] for key in done), 3),
+                "status": status_of(trial, store, failed),
+            }
+        )
+    table = pd.DataFrame(rows)
+    metrics = list(METRIC_NAMES)
+    if len(predictions):
+        values = metric_values(predictions, metrics)
+        table = table.merge(values, on=["variant", "seed", "fold"], how="left")
+    else:
+        table = table.reindex(columns=[*table.columns, *metrics])
+    last = ["train_seconds", "status"]
+    return table[[*(column for column in table.columns if column not in last), *last]]
+
+
+def _factors(plan: Plan) -> list[str]:
+    return plan.factors or list(dict.fromkeys(name for trial in plan.trials for name in trial.levels))
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file under another name, then rename it: readers see the old one or the new one, whole.
+
+    Raises:
+        AblateError: The folder cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise AblateError(f"{path}: cannot be written ({error.strerror}); free the place or use another --out.") from None

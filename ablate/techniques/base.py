@@ -1,0 +1,154 @@
+"""The base class of all techniques, and what their hooks are given.
+
+A technique is a small validated options class. It overrides the hooks that it needs, and which hooks it overrides,
+and in which phases it is active, is all that the planner has to know about it. A technique's module imports without
+torch; its hooks import what they need inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ablate.recipe.schema import Phase
+from ablate.streams import Streams
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TRAINING_HOOKS = ("item_transforms", "batch_transforms", "sampler", "loss", "optimizer", "callbacks")
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a hook may know about the stage that it is part of."""
+
+    phase: Phase
+    n_classes: int
+    streams: Streams
+    on: Mapping[str, Technique]
+    pixel_mean: tuple[float, float, float]
+    pixel_std: tuple[float, float, float]
+    train_targets: np.ndarray = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """The side of the images, in pixels; `Plan` has resolved it for every phase."""
+        assert self.phase.size is not None
+        return self.phase.size
+
+
+@dataclass(frozen=True)
+class View:
+    """One way to look at the items that are predicted: plainly, or under transforms.
+
+    Args:
+        transforms: Item transforms that join in; empty for the plain centre crop.
+        copy: The number of the augmented copy, from 1: its random draws are its own; 0 is the plain view.
+    """
+
+    transforms: tuple[Any, ...] = ()
+    copy: int = 0
+
+
+Predictor = Callable[[View], "Tensor"]
+
+
+class Technique(BaseModel):
+    """One trick that can be on or off. Subclasses set `name` and override the hooks that they need.
+
+    `version` is raised when the technique's numbers change: it is part of the identity of every stage that the
+    technique takes part in. `order` places it among others where more than one acts on the same thing.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: ClassVar[str]
+    paper: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    order: ClassVar[int] = 50
+    structural: ClassVar[frozenset[str]] = frozenset()
+    """Options whose whole effect is on the list of phases or on where the technique is active."""
+
+    def active_in(self, phase: str) -> bool:
+        """Whether the technique does anything in a phase."""
+        return True
+
+    def phase_names(self) -> list[str]:
+        """The phases that the options name, which must exist."""
+        return []
+
+    def stream_salt(self) -> str:
+        """Text that changes every random stream."""
+        return ""
+
+    def edit_phases(self, phases: list[Phase]) -> list[Phase]:
+        """Change, add or remove phases: sizes, epochs, rates."""
+        return phases
+
+    def item_transforms(self, context: Context) -> list[Any]:
+        """Geometries, colours (see `ablate.data.draws`) or fastai transforms, for each training image."""
+        return []
+
+    def batch_transforms(self, context: Context) -> list[Any]:
+        """fastai transforms for each batch on the device, in training and in prediction."""
+        return []
+
+    def sampler(self, context: Context, epoch: int) -> np.ndarray | None:
+        """The positions of the training items that one epoch visits, in order; None for all, shuffled."""
+        return None
+
+    def model(self, model: Any, context: Context) -> Any:
+        """Change the network; holds for all phases and for prediction."""
+        return model
+
+    def loss(self, loss: Any, context: Context) -> Any:
+        """Wrap or replace the loss."""
+        return loss
+
+    def optimizer(self, optimizer: Any, context: Context) -> Any:
+        """Wrap or replace the optimizer function."""
+        return optimizer
+
+    def callbacks(self, context: Context | None = None) -> list[Any]:
+        """fastai callbacks; without a context they serve in anybody's Learner."""
+        return []
+
+    def predict(self, predictor: Predictor, context: Context) -> Predictor:
+        """Wrap how the probabilities of a set of items come about."""
+        return predictor
+
+    def overrides(self, hook: str) -> bool:
+        """Whether this technique has a hook of its own."""
+        return getattr(type(self), hook) is not getattr(Technique, hook)
+
+    def trains_in(self, phase: str) -> bool:
+        """Whether the technique can change what training a phase gives, the list of phases aside."""
+        surgery = self.overrides("model")
+        return surgery or (self.active_in(phase) and any(self.overrides(hook) for hook in TRAINING_HOOKS))
+
+    def identity(self, on: Mapping[str, Technique]) -> dict[str, Any]:
+        """What of this technique can change a stage's result, for the stage's key.
+
+        Args:
+            on: All techniques that take part in the stage, for one whose options default to those of another.
+        """
+        options = self.model_dump(exclude=set(self.structural))
+        return {"name": self.name, "version": self.version, "options": options}
+
+
+class InPhases(Technique):
+    """A technique that can be limited to some phases."""
+
+    structural: ClassVar[frozenset[str]] = frozenset({"phases"})
+    phases: list[str] | None = Field(None, description="The phases in which it is on; default: all.")
+
+    def active_in(self, phase: str) -> bool:
+        return self.phases is None or phase in self.phases
+
+    def phase_names(self) -> list[str]:
+        return list(self.phases or [])

@@ -1,0 +1,119 @@
+"""The callbacks that every stage has: keyed randomness, precision, micro-batches, the end of a device's step."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from fastai.callback.core import Callback, CancelFitException
+from fastai.callback.fp16 import MixedPrecision
+
+from ablate import devices
+from ablate.data.loader import KeyedDL
+from ablate.streams import Streams
+
+
+class KeyedTraining(Callback):
+    """Tell the loaders the epoch, and seed dropout for every batch by its number."""
+
+    order = -100
+
+    def __init__(self, streams: Streams, device: str):
+        self.streams, self.device = streams, devices.load(device)
+
+    def before_epoch(self) -> None:
+        for loader in self.learn.dls.loaders:
+            if isinstance(loader, KeyedDL):
+                loader.epoch = int(self.learn.epoch)
+
+    def before_batch(self) -> None:
+        if self.learn.training:
+            self.device.seed(self.streams.integer("dropout", int(self.learn.epoch), int(self.learn.iter)))
+
+
+class DeviceStep(Callback):
+    """Tell the device that a batch is complete."""
+
+    order = 100
+
+    def __init__(self, device: str):
+        self.device = devices.load(device)
+
+    def after_batch(self) -> None:
+        self.device.end_step()
+
+
+class Precision(MixedPrecision):
+    """fastai's MixedPrecision for any device; a loss scaler for float16 alone."""
+
+    def __init__(self, precision: str, device: str):
+        super().__init__("bf16" if precision == "bfloat16" else "fp16")
+        self.dtype, self.device_type = getattr(torch, precision), devices.load(device).torch_device().type
+
+    def before_fit(self) -> None:
+        self.autocast = torch.autocast(self.device_type, dtype=self.dtype)
+        scaled = self.dtype is torch.float16
+        # the scaler's own device must exist even when it does nothing
+        self.learn.scaler = torch.amp.GradScaler(self.device_type if scaled else "cpu", enabled=scaled)
+        self.scales = []
+
+
+class MicroBatch(Callback):
+    """Split each training batch into parts that fit into memory and add up their gradients.
+
+    Runs after mixing, so partners come from the whole batch. Batch norm sees the parts, as it must.
+
+    Args:
+        size: How many items a part has at most.
+    """
+
+    order = 20
+    run_valid = False
+
+    def __init__(self, size: int):
+        self.size = size
+
+    def before_batch(self) -> None:
+        learn = self.learn
+        self.whole = learn.xb, learn.yb
+        total = len(learn.yb[0])
+        starts = range(0, total, self.size)
+        self.earlier = torch.zeros((), device=learn.yb[0].device)
+        for start in starts[:-1]:
+            part = slice(start, start + self.size)
+            loss = learn.loss_func(learn.model(*self._part(learn.xb, part)), *self._part(learn.yb, part))
+            loss = loss * (self.size / total)
+            self.earlier += loss.detach().float()
+            scaler = getattr(learn, "scaler", None)
+            (scaler.scale(loss) if scaler else loss).backward()
+        last = slice(starts[-1], total)
+        self.weight = (total - starts[-1]) / total
+        learn.xb, learn.yb = self._part(learn.xb, last), self._part(learn.yb, last)
+
+    def after_loss(self) -> None:
+        self.learn.loss_grad = self.learn.loss_grad * self.weight
+        self.learn.loss = self.learn.loss_grad.detach().clone() + self.earlier
+
+    def after_batch(self) -> None:
+        self.learn.xb, self.learn.yb = self.whole
+
+    @staticmethod
+    def _part(tensors: Any, part: slice) -> tuple[Any, ...]:
+        return tuple(tensor[part] for tensor in tensors)
+
+
+
+class StopWhenDiverged(Callback):
+    """End training at the end of an epoch in which the loss stopped being finite."""
+
+    order = 60
+
+    def __init__(self) -> None:
+        self.diverged = False
+
+    def after_train(self) -> None:
+        losses = [float(loss) for loss in self.learn.recorder.losses[-len(self.learn.dls.train) :]]
+        if not all(math.isfinite(loss) for loss in losses):
+            self.diverged = True
+            raise CancelFitException

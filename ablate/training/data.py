@@ -1,0 +1,115 @@
+"""The fastai DataBlock and DataLoaders of a phase."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
+from fastai.data.core import DataLoaders
+from fastai.data.transforms import IntToFloatTensor
+from fastai.vision.core import PILImage
+
+from ablate import devices
+from ablate.data.draws import Colour, Drawer, Geometry
+from ablate.data.images import decode
+from ablate.data.items import Item
+from ablate.data.loader import KeyedDL
+from ablate.data.render import Render
+from ablate.errors import AblateError
+from ablate.techniques import compose
+from ablate.training.parts import Parts
+
+
+def open_image(source: Item | Path | str | bytes | np.ndarray) -> PILImage:
+    """An item's image, or one from anywhere, decoded and upright.
+
+    Raises:
+        BadImage: It cannot be used.
+    """
+    if isinstance(source, Item):
+        return PILImage(decode(source.image, str(source.image) if isinstance(source.image, Path) else source.id))
+    return PILImage(decode(Path(source) if isinstance(source, str) else source, str(source)[:200]))
+
+
+def datablock(parts: Parts) -> DataBlock:
+    """A plain DataBlock over `Item`s, with the phase's sizes and the active techniques' transforms."""
+    phase, context = parts.phase, parts.context
+    assert phase.size and phase.presize
+    classes = parts.items.classes
+    active = compose.ordered(parts.active)
+    foreign = [t for technique in active for t in technique.item_transforms(context) if not _is_ours(t)]
+    return DataBlock(
+        blocks=(TransformBlock(type_tfms=open_image, batch_tfms=IntToFloatTensor), CategoryBlock(classes, sort=False)),
+        get_y=[_Label(classes)],
+        get_x=[_itself],
+        splitter=_Sides(len(parts.fold.train)),
+        item_tfms=[Render(phase.size, phase.presize), *foreign],
+        batch_tfms=[t for technique in active for t in technique.batch_transforms(context)],
+        dl_type=KeyedDL,
+    )
+
+
+def dataloaders(parts: Parts) -> DataLoaders:
+    """Training and validation loaders of a phase, on its device, with all randomness keyed.
+
+    Raises:
+        AblateError: There are fewer training images than one batch.
+    """
+    batch_size = parts.phase.batch_size
+    assert batch_size
+    if batch_size > len(parts.fold.train):
+        raise AblateError(
+            f"batch_size: {batch_size} is more than the {len(parts.fold.train)} training images; lower it."
+        )
+    source = parts.side("train") + parts.side("valid")
+    device = devices.load(parts.device).torch_device()
+    dls = datablock(parts).dataloaders(source, bs=batch_size, num_workers=parts.workers, device=device)
+    dls.train.keyed(parts.streams, drawer(parts), _sampler(parts))
+    dls.valid.keyed(parts.streams)
+    return dls
+
+
+def drawer(parts: Parts, transforms: Sequence[Any] | None = None) -> Drawer:
+    """Draws the geometry and colours of the active techniques, or those given."""
+    if transforms is None:
+        active = compose.ordered(parts.active)
+        transforms = [t for technique in active for t in technique.item_transforms(parts.context)]
+    return Drawer(parts.streams, tuple(t for t in transforms if _is_ours(t)))
+
+
+def _is_ours(transform: Any) -> bool:
+    return isinstance(transform, Geometry | Colour)
+
+
+def _sampler(parts: Parts) -> Any:
+    own = [technique for technique in compose.ordered(parts.active) if technique.overrides("sampler")]
+    if len(own) > 1:
+        names = " and ".join(technique.name for technique in own)
+        raise AblateError(f"phase {parts.phase.name}: {names} both choose the training order; turn one of them off.")
+    context = parts.context
+    return (lambda epoch: own[0].sampler(context, epoch)) if own else None
+
+
+def _itself(item: Any) -> Any:
+    return item
+
+
+class _Label:
+    def __init__(self, classes: Sequence[str]):
+        self.classes = list(classes)
+
+    def __call__(self, item: Item) -> str:
+        return self.classes[item.target]
+
+
+class _Sides:
+    """Splits a list that has the training items first."""
+
+    def __init__(self, n_train: int):
+        self.n_train = n_train
+
+    def __call__(self, items: Sequence[Any]) -> tuple[list[int], list[int]]:
+        return list(range(self.n_train)), list(range(self.n_train, len(items)))

@@ -1,0 +1,124 @@
+"""Build a fastai Learner: a timm network with fastai's head, the phase's techniques hooked in."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from fastai.callback.progress import ProgressCallback
+from fastai.data.core import DataLoaders
+from fastai.layers import CrossEntropyLossFlat
+from fastai.learner import Learner
+from fastai.metrics import accuracy
+from fastai.optimizer import Adam
+from fastai.vision.learner import vision_learner
+from safetensors import SafetensorError
+
+from ablate.errors import AblateError
+from ablate.recipe.schema import Model
+from ablate.techniques import compose
+from ablate.training.callbacks import DeviceStep, KeyedTraining, MicroBatch, Precision
+from ablate.training.parts import Parts
+
+
+def build_learner(parts: Parts, dls: DataLoaders, *, initial: bool = True, folder: Path | None = None) -> Learner:
+    """A plain fastai Learner for one phase, frozen or not as the phase says.
+
+    Args:
+        parts: What it is made of.
+        dls: Its loaders.
+        initial: Whether to start from the initial weights; else the caller loads others, and none are fetched.
+        folder: Where fastai may put files.
+
+    Raises:
+        AblateError: There is no such architecture, or its weights cannot be had.
+    """
+    context, techniques = parts.context, compose.ordered(parts.on.values())
+    check_arch(parts.model.arch)
+    whole_trial = replace(parts.streams, phase="")
+    torch.manual_seed(whole_trial.integer("init"))
+    optimizer = Adam
+    for technique in compose.ordered(parts.active):
+        optimizer = technique.optimizer(optimizer, context)
+    learn = _vision_learner(
+        dls,
+        parts.model,
+        initial,
+        opt_func=optimizer,
+        loss_func=compose.loss(parts.active, CrossEntropyLossFlat(), context),
+        metrics=accuracy,
+        wd=parts.phase.weight_decay,
+        path=folder,
+        cbs=[*_own_callbacks(parts), *compose.callbacks(parts.active, context)],
+    )
+    for technique in techniques:
+        if technique.overrides("model"):
+            torch.manual_seed(whole_trial.integer(f"init.{technique.name}"))
+            learn.model = technique.model(learn.model, context)
+    learn.model.to(dls.device)
+    (learn.freeze if parts.phase.freeze else learn.unfreeze)()
+    return learn
+
+
+def quiet(learn: Learner) -> Learner:
+    """Take fastai's progress bars and prints off."""
+    learn.remove_cbs(learn.cbs.filter(lambda callback: isinstance(callback, ProgressCallback)))
+    learn.logger = _print_nothing
+    return learn
+
+
+def check_arch(arch: str) -> None:
+    """Raise an `AblateError` with the nearest names unless timm has an architecture."""
+    name = arch.split(".")[0]
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        hint = f"; did you mean {' or '.join(near)}?" if near else "; `timm.list_models()` lists them."
+        raise AblateError(f"model.arch: timm has no architecture {arch!r}{hint}")
+
+
+def _vision_learner(dls: DataLoaders, model: Model, initial: bool, **kwargs: Any) -> Learner:
+    pretrained = initial and (model.pretrained or model.weights is not None)
+    source: dict[str, Any] = {}
+    if pretrained and model.weights:
+        if not Path(model.weights).is_file():
+            raise AblateError(f"model.weights: there is no file {model.weights}.")
+        source = {"pretrained_cfg_overlay": {"file": model.weights}}
+    try:
+        return vision_learner(dls, model.arch, normalize=False, pretrained=pretrained, **source, **kwargs)
+    except (SafetensorError, RuntimeError, ValueError, KeyError, UnicodeDecodeError) as error:
+        if not pretrained:
+            raise
+        if model.weights:
+            first = str(error).strip().splitlines()[0][:200]
+            raise AblateError(f"model.weights: {model.weights} does not fit {model.arch} ({first}).") from error
+        raise AblateError(_no_weights(model.arch, error)) from error
+    except Exception as error:  # the hub's client raises errors of many libraries: HTTP, sockets, its own
+        if not pretrained or model.weights:
+            raise
+        raise AblateError(_no_weights(model.arch, error)) from error
+
+
+def _no_weights(arch: str, error: Exception) -> str:
+    return (
+        f"model.pretrained: the weights of {arch} are not in the cache and cannot be fetched "
+        f"({type(error).__name__}); download them elsewhere and set model.weights to the safetensors file, "
+        "or set model.pretrained to false."
+    )
+
+
+def _own_callbacks(parts: Parts) -> list[Any]:
+    own: list[Any] = [KeyedTraining(parts.streams, parts.device), DeviceStep(parts.device)]
+    if parts.phase.precision and parts.phase.precision != "float32":
+        own.append(Precision(parts.phase.precision, parts.device))
+    if parts.phase.micro_batch and parts.phase.batch_size and parts.phase.micro_batch < parts.phase.batch_size:
+        own.append(MicroBatch(parts.phase.micro_batch))
+    return own
+
+
+def _print_nothing(*_: Any, **__: Any) -> None:
+    pass
+

@@ -1,0 +1,91 @@
+"""Mixing two images of a batch into one, and the loss that goes with it: what mixup, cutmix and their like share.
+
+A mixing technique gives `MixBatches` callbacks. The callback turns a batch's targets `y` into `y, partner's y,
+weight`, one of each per item, and the loss into one that weighs both; so a batch can still be split into micro-batches
+afterwards. Where several mixing techniques are on, one of them is chosen for each batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from fastai.callback.core import Callback
+from fastai.torch_core import NoneReduce
+from torch import Tensor
+
+from ablate.streams import Streams
+
+
+class Mixer(Protocol):
+    """How one technique mixes: draws on the host, fixed-shape tensor operations on the device."""
+
+    name: str
+
+    def mix(self, x: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """A batch (n, c, h, w) to the mixed batch, each item's partner (n,), and the item's own share (n,)."""
+        ...
+
+
+class MixedLoss:
+    """A loss of `(prediction, y, partner's y, share of y)`; of plain `(prediction, y)` it is the loss itself.
+
+    The loss is linear in the target's distribution for cross-entropy, label smoothing included, so weighing two
+    losses is the same as weighing two soft targets.
+    """
+
+    def __init__(self, loss: Any):
+        self.loss = loss
+
+    def __call__(self, prediction: Tensor, y: Tensor, *mixed: Tensor) -> Tensor:
+        if not mixed:
+            return self.loss(prediction, y)
+        partner, share = mixed
+        with NoneReduce(self.loss) as each:
+            return torch.lerp(each(prediction, partner), each(prediction, y), share).mean()
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "loss":  # unpickling and copying ask before __init__ has run
+            raise AttributeError(name)
+        return getattr(self.loss, name)
+
+
+class MixBatches(Callback):
+    """Mix every training batch by one of several mixers, chosen evenly.
+
+    Args:
+        mixers: The mixers to choose from.
+        streams: Where the draws come from; None takes a seed from torch when training starts.
+    """
+
+    order = 5
+    run_valid = False
+
+    def __init__(self, mixers: Sequence[Mixer], streams: Streams | None = None):
+        self.mixers, self.streams = list(mixers), streams
+
+    def before_fit(self) -> None:
+        self._streams = self.streams or Streams(int(torch.randint(2**62, ())))
+        self._loss = self.learn.loss_func
+        self.learn.loss_func = MixedLoss(self._loss)
+
+    def after_fit(self) -> None:
+        self.learn.loss_func = self._loss
+
+    def before_batch(self) -> None:
+        epoch, batch = int(self.learn.epoch), int(self.learn.iter)
+        choice = self._streams.generator("mix", epoch, batch).integers(len(self.mixers))
+        mixer = self.mixers[choice]
+        rng = self._streams.generator(f"mix.{mixer.name}", epoch, batch)
+        x, y = self.learn.xb[0], self.learn.yb[0]
+        mixed, partner, share = mixer.mix(x, rng)
+        self.learn.xb = (mixed, *self.learn.xb[1:])
+        self.learn.yb = (y, y[partner], share)
+
+
+def folded_beta(alpha: float, count: int, rng: np.random.Generator) -> np.ndarray:
+    """`count` draws of max(λ, 1 − λ) with λ ~ Beta(alpha, alpha): the larger share stays the image's own."""
+    draws = rng.beta(alpha, alpha, size=count)
+    return np.maximum(draws, 1 - draws)

@@ -1,0 +1,66 @@
+"""What a stage is made of, as plain values: everything that its data, model and learner are built from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ablate.data.items import Item, Items
+from ablate.data.splits import Fold
+from ablate.recipe.schema import Model, Phase
+from ablate.streams import Streams
+from ablate.techniques.base import Context, Technique
+
+
+@dataclass(frozen=True)
+class Parts:
+    """One phase of one variant, seed and fold.
+
+    Args:
+        model: The network.
+        phase: The phase, with every field resolved.
+        on: The techniques that take part, by name.
+        inactive: Those of them that do nothing in this phase but for their change of the network.
+        streams: The phase's random streams.
+        items: All items.
+        fold: Which of them are trained and validated on.
+        pixel_mean: Of the training split, per channel, in [0, 1].
+        pixel_std: Likewise.
+        device: The device's name.
+        workers: Loader processes; changes nothing but speed.
+    """
+
+    model: Model
+    phase: Phase
+    on: Mapping[str, Technique]
+    streams: Streams
+    items: Items
+    fold: Fold
+    pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    device: str = "cpu"
+    workers: int = 0
+    inactive: frozenset[str] = frozenset()
+
+    @property
+    def active(self) -> list[Technique]:
+        """The techniques that do something in this phase."""
+        return [technique for technique in self.on.values() if technique.name not in self.inactive]
+
+    @property
+    def context(self) -> Context:
+        """What the techniques' hooks are told."""
+        targets = self.items.targets[self.fold.train]
+        return Context(
+            phase=self.phase,
+            n_classes=len(self.items.classes),
+            streams=self.streams,
+            on=self.on,
+            pixel_mean=self.pixel_mean,
+            pixel_std=self.pixel_std,
+            train_targets=targets,
+        )
+
+    def side(self, split: str) -> list[Item]:
+        """The items of `train`, `valid` or `test`."""
+        return [self.items.items[i] for i in getattr(self.fold, split)]
