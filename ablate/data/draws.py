@@ -1,7 +1,8 @@
 """What an augmentation draws for an item: a geometry as a matrix, colours as a table. All of it vectorized.
 
-An item transform of ours is a `Geometry` or a `Colour`: it turns uniforms into matrices or tables, and knows no
-image. All geometries of a stage multiply into one matrix per item, so that one warp applies them (`render`).
+An item transform of ours is a `Geometry` or a `Colour`: it turns uniforms into matrices or tables, and knows
+no image. All geometries of a stage multiply into one matrix per item, so that one warp (`render`) applies them
+all.
 """
 
 from __future__ import annotations
@@ -91,7 +92,9 @@ class Drawer:
         ]
 
 
-def affine(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, e: np.ndarray, f: np.ndarray) -> np.ndarray:
+def affine(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, e: np.ndarray, f: np.ndarray
+) -> np.ndarray:
     """Matrices [[a, b, c], [d, e, f], [0, 0, 1]], shape (n, 3, 3), from six vectors of shape (n,)."""
     zero, one = np.zeros_like(a), np.ones_like(a)
     return np.stack([a, b, c, d, e, f, zero, zero, one], axis=1).reshape(-1, 3, 3)

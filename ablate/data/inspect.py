@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -23,7 +23,9 @@ from ablate.data.items import Item
 from ablate.errors import AblateError
 
 Progress = Callable[[int, int], None]
-_COLUMNS = "path TEXT PRIMARY KEY, stamp TEXT, hash TEXT, width INT, height INT, mean TEXT, square TEXT, error TEXT"
+_COLUMNS = (
+    "path TEXT PRIMARY KEY, stamp TEXT, hash TEXT, width INT, height INT, mean TEXT, square TEXT, error TEXT"
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,12 @@ def _moments(image: Image.Image) -> tuple[tuple[float, float, float], tuple[floa
     counts = np.array(image.histogram(), dtype=np.float64).reshape(3, 256) / (image.width * image.height)
     levels = np.arange(256) / 255
     first, second = counts @ levels, counts @ levels**2
-    return (first[0], first[1], first[2]), (second[0], second[1], second[2])
+    return _triple(first), _triple(second)
+
+
+def _triple(values: np.ndarray) -> tuple[float, float, float]:
+    red, green, blue = values.tolist()
+    return red, green, blue
 
 
 def inspect(items: Sequence[Item], progress: Progress | None = None) -> list[Seen]:
@@ -79,26 +86,31 @@ def inspect(items: Sequence[Item], progress: Progress | None = None) -> list[See
         items: The items.
         progress: Called with how many of the new images are done, and how many there are.
     """
-    remembered = recall(items)
-    new = [i for i, seen in enumerate(remembered) if seen is None]
-    results = list(remembered)
+    results = recall(items)
+    new = [i for i, seen in enumerate(results) if seen is None]
+    # before the look, so that a file that changes meanwhile is looked at again
+    stamps = [_stamp(Path(str(items[i].image))) for i in new]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looked = pool.map(lambda i: look(items[i].image, items[i].id), new)
         for done, (i, seen) in enumerate(zip(new, looked, strict=True), 1):
             results[i] = seen
             if progress:
                 progress(done, len(new))
-    _remember((str(items[i].image), seen) for i, seen in zip(new, (results[i] for i in new), strict=True) if seen)
+    _remember(
+        (Path(str(items[i].image)), stamp, seen)
+        for i, stamp in zip(new, stamps, strict=True)
+        if (seen := results[i]) is not None
+    )
     return [seen for seen in results if seen is not None]
 
 
 def recall(items: Sequence[Item]) -> list[Seen | None]:
-    """What is already known of each item's image, without reading any file; pixels in memory are looked at."""
-    known = _known([str(item.image) for item in items if isinstance(item.image, Path)])
+    """What is known of each item's image, without reading any file; pixels in memory are looked at."""
+    known = _known([item.image for item in items if isinstance(item.image, Path)])
     results: list[Seen | None] = []
     for item in items:
         if isinstance(item.image, Path):
-            stamp, seen = known.get(str(item.image), ("", None))
+            stamp, seen = known.get(_key(item.image), ("", None))
             results.append(seen if seen is not None and stamp == _stamp(item.image) else None)
         else:
             results.append(look(item.image, item.id))
@@ -121,7 +133,9 @@ def fingerprint(items: Sequence[Item], classes: Sequence[str], seen: Mapping[int
         look_ = seen.get(item.number)
         if look_ is None:
             return None
-        state.update(f"{item.number}\x1f{item.id}\x1f{look_.hash}\x1f{item.target}\x1f{item.group}\x1e".encode())
+        state.update(
+            f"{item.number}\x1f{item.id}\x1f{look_.hash}\x1f{item.target}\x1f{item.group}\x1e".encode()
+        )
     return state.hexdigest()
 
 
@@ -129,7 +143,7 @@ def statistics(seen: Sequence[Seen]) -> tuple[tuple[float, float, float], tuple[
     """Mean and standard deviation of each channel over some images, each image weighing the same."""
     mean = np.mean([look_.mean for look_ in seen], axis=0)
     std = np.sqrt(np.maximum(np.mean([look_.square for look_ in seen], axis=0) - mean**2, 1e-12))
-    return (float(mean[0]), float(mean[1]), float(mean[2])), (float(std[0]), float(std[1]), float(std[2]))
+    return _triple(mean), _triple(std)
 
 
 def file_hash(path: Path) -> str:
@@ -138,9 +152,9 @@ def file_hash(path: Path) -> str:
     Raises:
         AblateError: The file cannot be read.
     """
-    known = _known([str(path)]).get(str(path))
+    known, stamp = _known([path]).get(_key(path)), _stamp(path)
     try:
-        if known and known[0] == _stamp(path):
+        if known and known[0] == stamp:
             return known[1].hash
         state = blake2b(digest_size=16)
         with path.open("rb") as file:
@@ -148,8 +162,12 @@ def file_hash(path: Path) -> str:
                 state.update(block)
     except OSError as error:
         raise AblateError(f"{path}: cannot be read ({error.strerror}).") from None
-    _remember([(str(path), Seen(state.hexdigest()))])
+    _remember([(path, stamp, Seen(state.hexdigest()))])
     return state.hexdigest()
+
+
+def _key(path: Path) -> str:
+    return os.path.abspath(path)  # the cache is shared by all projects
 
 
 def _stamp(path: Path) -> str:
@@ -160,44 +178,46 @@ def _stamp(path: Path) -> str:
     return f"{status.st_size}:{status.st_mtime_ns}"
 
 
-def _database() -> sqlite3.Connection:
+@contextmanager
+def _database() -> Iterator[sqlite3.Connection]:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(folder / "images.sqlite", timeout=60)
-        connection.execute(f"CREATE TABLE IF NOT EXISTS seen1 ({_COLUMNS})")
+        with closing(sqlite3.connect(folder / "images.sqlite", timeout=60)) as connection, connection:
+            connection.execute(f"CREATE TABLE IF NOT EXISTS seen2 ({_COLUMNS})")
+            yield connection
     except (OSError, sqlite3.Error) as error:
-        raise AblateError(f"{folder}: cannot be written ({error}); set ABLATE_CACHE to a folder that can.") from None
-    return connection
+        raise AblateError(
+            f"{folder}: cannot be written ({error}); set ABLATE_CACHE to a folder that can."
+        ) from None
 
 
-def _known(paths: Sequence[str]) -> dict[str, tuple[str, Seen]]:
+def _known(paths: Sequence[Path]) -> dict[str, tuple[str, Seen]]:
     known: dict[str, tuple[str, Seen]] = {}
     if not paths:
         return known
-    with closing(_database()) as connection:
-        for start in range(0, len(paths), 500):  # SQLite bounds the number of parameters
-            some = paths[start : start + 500]
+    keys = [_key(path) for path in paths]
+    with _database() as database:
+        for start in range(0, len(keys), 500):  # SQLite bounds the number of parameters
+            some = keys[start : start + 500]
             marks = ",".join("?" * len(some))
-            for row in connection.execute(f"SELECT * FROM seen1 WHERE path IN ({marks})", some):
+            for row in database.execute(f"SELECT * FROM seen2 WHERE path IN ({marks})", some):
                 known[row[0]] = (row[1], Seen(row[2], row[3], row[4], _three(row[5]), _three(row[6]), row[7]))
     return known
 
 
-def _remember(looks: Iterable[tuple[str, Seen]]) -> None:
+def _remember(looks: Iterable[tuple[Path, str, Seen]]) -> None:
     """Keep what was seen of usable files; a bad one is looked at again, since it is likely to be mended."""
     rows = [
-        (path, _stamp(Path(path)), seen.hash, seen.width, seen.height, repr(seen.mean), repr(seen.square), "")
-        for path, seen in looks
+        (_key(path), stamp, seen.hash, seen.width, seen.height, repr(seen.mean), repr(seen.square), "")
+        for path, stamp, seen in looks
         if not seen.error
     ]
     if rows:
-        with closing(_database()) as connection, connection:
-            connection.executemany(f"INSERT OR REPLACE INTO seen1 VALUES ({','.join('?' * 8)})", rows)
+        with _database() as database:
+            database.executemany(f"INSERT OR REPLACE INTO seen2 VALUES ({','.join('?' * 8)})", rows)
 
 
 def _three(text: str) -> tuple[float, float, float]:
     a, b, c = (float(part) for part in text.strip("()").split(","))
     return a, b, c
-
-

@@ -1,9 +1,10 @@
-"""The items of a study: which images there are, with which labels. Without pandas, so that planning stays quick."""
+"""The items of a study: which images there are, with which labels. Without pandas, to keep planning quick."""
 
 from __future__ import annotations
 
 import csv
-from collections import Counter
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,25 +56,24 @@ class Items:
     @property
     def groups(self) -> np.ndarray | None:
         """The groups of all items, or None where there are none."""
-        return np.array([item.group for item in self.items]) if any(item.group for item in self.items) else None
+        groups = [item.group for item in self.items]
+        return np.array(groups) if any(groups) else None
 
 
 def load_items(data: Data) -> Items:
     """The items of a recipe's data.
 
     Raises:
-        AblateError: A folder, table or column is missing, labels are missing, ids repeat, or there is one class.
+        AblateError: A folder, table or column is missing, cells are empty, ids repeat, or there is one class.
     """
     items = {"table": _from_table, "folders": _from_folders, "digits": _from_digits}[data.kind](data)
-    counts = Counter(item.target for item in items.items)
-    if len(counts) < 2:
-        only = f"the class {items.classes[0]!r}" if items.classes else "no class at all"
-        raise AblateError(f"{_where(data)}: all {len(items.items)} items have {only}; a classifier needs two.")
+    if len(items.classes) < 2:
+        where = _table_path(data, data.table) if data.table else data.root
+        raise AblateError(
+            f"{where}: all {len(items.items)} images have the class {items.classes[0]!r}; "
+            "a classifier needs two."
+        )
     return items
-
-
-def _where(data: Data) -> str:
-    return str(_table_path(data, data.table)) if data.table else data.root or "digits"
 
 
 def _from_digits(data: Data) -> Items:
@@ -82,7 +82,8 @@ def _from_digits(data: Data) -> Items:
         if given is not None:
             raise AblateError(f"data.{name}: the digits have no columns; use split: {{random: 0.2}}.")
     spec = find_spec("sklearn")
-    assert spec is not None and spec.submodule_search_locations
+    assert spec is not None
+    assert spec.submodule_search_locations
     path = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
     table = np.loadtxt(path, delimiter=",")
     pixels = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
@@ -95,8 +96,13 @@ def _from_folders(data: Data) -> Items:
     root = _folder(data.root)
     for given, name in ((data.split.column, "split.column"), (data.split.group, "split.group")):
         if given is not None:
-            raise AblateError(f"data.{name}: folders of images have no columns; give a table, or split at random.")
-    classes = sorted(folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+            raise AblateError(
+                f"data.{name}: folders of images have no columns; give a table, or split at random."
+            )
+    folders = [
+        folder.name for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".")
+    ]
+    classes = sorted(folders, key=_label_order)
     found = [
         (path, target)
         for target, name in enumerate(classes)
@@ -108,22 +114,30 @@ def _from_folders(data: Data) -> Items:
     used = sorted({target for _, target in found})
     renumbered = {target: i for i, target in enumerate(used)}
     items = [
-        Item(i, path.relative_to(root).as_posix(), path, renumbered[target]) for i, (path, target) in enumerate(found)
+        Item(i, path.relative_to(root).as_posix(), path, renumbered[target])
+        for i, (path, target) in enumerate(found)
     ]
     return Items(items, [classes[target] for target in used])
+
+
+class _Row(dict[str, str]):
+    """A row of a table, which knows the file and line that it stands on."""
+
+    def __init__(self, cells: dict[str, str], place: str):
+        super().__init__(cells)
+        self.place = place
 
 
 def _from_table(data: Data) -> Items:
     """A row per image: image, label, and optionally split, group and test columns."""
     root = _folder(data.root) if data.root else Path()
     rows = _read_rows(_table_path(data, data.table), data)
-    test_rows: list[dict[str, str]] = []
+    test_rows: list[_Row] = []
     if data.test and data.test.table:
         test_rows = _read_rows(_table_path(data, data.test.table), data, splits=False)
     folder = root / data.image.folder
     test_folder = root / (data.test.folder if data.test and data.test.folder else data.image.folder)
-    labels = [row[data.label.column] for row in rows + test_rows]
-    classes = sorted(set(labels), key=_label_order)
+    classes = sorted({row[data.label.column] for row in rows + test_rows}, key=_label_order)
     number_of = {label: i for i, label in enumerate(classes)}
     items = [
         Item(
@@ -135,13 +149,15 @@ def _from_table(data: Data) -> Items:
         )
         for i, row in enumerate(rows + test_rows)
     ]
-    _check_ids(items, _table_path(data, data.table))
-    held_out = _booleans(rows, test_rows, data.split.column, _where(data)) if data.split.column else None
-    tested = None
+    _check_ids(rows + test_rows, data.image.column)
+    others = np.zeros(len(test_rows), dtype=bool)
+    held_out = tested = None
+    if data.split.column:
+        held_out = np.concatenate([_booleans(rows, data.split.column), others])
     if test_rows:
-        tested = np.array([False] * len(rows) + [True] * len(test_rows))
+        tested = np.concatenate([np.zeros(len(rows), dtype=bool), ~others])
     elif data.test and data.test.column:
-        tested = _booleans(rows, [], data.test.column, _where(data))
+        tested = _booleans(rows, data.test.column)
     return Items(items, classes, held_out, tested)
 
 
@@ -152,65 +168,92 @@ def _table_path(data: Data, table: str | None) -> Path:
 def _folder(root: str | None) -> Path:
     path = Path(root or "")
     if not path.is_dir():
-        raise AblateError(f"data.root: there is no folder {path}; set it to the folder that holds the images.")
+        raise AblateError(
+            f"data.root: there is no folder {path}; set it to the folder that holds the images."
+        )
     return path
 
 
-def _read_rows(path: Path, data: Data, splits: bool = True) -> list[dict[str, str]]:
+def _read_rows(path: Path, data: Data, splits: bool = True) -> list[_Row]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or [])
-            rows = [{key: (value or "").strip() for key, value in row.items() if key} for row in reader]
+            columns = [name.strip() for name in reader.fieldnames or []]
+            reader.fieldnames = columns
+            rows = [
+                _Row(
+                    {key: (value or "").strip() for key, value in row.items() if key},
+                    f"{path}:{reader.line_num}",
+                )
+                for row in reader
+            ]
     except FileNotFoundError:
         raise AblateError(f"data.table: there is no file {path}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AblateError(f"data.table: {path} cannot be read as CSV in UTF-8 ({error}).") from None
     needed = [("data.image.column", data.image.column), ("data.label.column", data.label.column)]
+    needed += [("data.split.group", data.split.group)]
     if splits:
-        needed += [("data.split.column", data.split.column), ("data.split.group", data.split.group)]
+        needed += [("data.split.column", data.split.column)]
         needed += [("data.test.column", data.test.column if data.test else None)]
-    elif data.split.group:
-        needed += [("data.split.group", data.split.group)]
-    for name, column in needed:
-        if column is not None and column not in columns:
-            raise AblateError(f"{name}: {path} has no column {column!r}; it has {', '.join(columns) or 'none'}.")
+    _check_columns(path, columns, needed)
     if not rows:
         raise AblateError(f"data.table: {path} has no rows.")
-    for what, column in (("label", data.label.column), ("image", data.image.column)):
-        missing = [line for line, row in enumerate(rows, 2) if not row[column]]
-        if missing:
-            raise AblateError(
-                f"{path}:{missing[0]}: {len(missing)} of {len(rows)} rows have no {what}; fill column {column!r} "
-                "or drop the rows."
-            )
+    _check_filled(rows, "label", data.label.column)
+    _check_filled(rows, "image", data.image.column)
+    if data.split.group:
+        _check_filled(rows, "group", data.split.group)
     return rows
+
+
+def _check_columns(path: Path, columns: list[str], needed: Sequence[tuple[str, str | None]]) -> None:
+    if not columns:
+        raise AblateError(f"data.table: {path} is empty; it needs a line with the columns' names.")
+    for name, column in needed:
+        if column is not None and column not in columns:
+            other = next((mark for mark in (";", "\t", "|") if mark in columns[0]), None)
+            if len(columns) == 1 and other:
+                raise AblateError(
+                    f"data.table: the columns of {path} are separated by {other!r}; save it with commas."
+                )
+            raise AblateError(f"{name}: {path} has no column {column!r}; it has {', '.join(columns)}.")
+
+
+def _check_filled(rows: list[_Row], what: str, column: str) -> None:
+    missing = [row for row in rows if not row[column]]
+    if missing:
+        raise AblateError(
+            f"{missing[0].place}: {len(missing)} of {len(rows)} rows have no {what}; fill column {column!r} "
+            "or drop the rows."
+        )
 
 
 def _label_order(label: str) -> tuple[int, float, str]:
     """Numbers in numeric order, then text."""
     try:
-        return 0, float(label), label
+        number = float(label)
     except ValueError:
-        return 1, 0.0, label
+        number = math.nan
+    return (1, 0.0, label) if math.isnan(number) else (0, number, label)
 
 
-def _check_ids(items: list[Item], path: Path) -> None:
-    first: dict[str, int] = {}
-    for item in items:
-        if item.id in first:
+def _check_ids(rows: list[_Row], column: str) -> None:
+    first: dict[str, str] = {}
+    for row in rows:
+        before = first.setdefault(row[column], row.place)
+        if before is not row.place:
+            path, line = before.rsplit(":", 1)
+            there = f"line {line}" if row.place.startswith(f"{path}:") else before
             raise AblateError(
-                f"{path}:{item.number + 2}: the image {item.id!r} stands on line {first[item.id] + 2} too; "
-                "every image may stand once."
+                f"{row.place}: the image {row[column]!r} stands on {there} too; every image may stand once."
             )
-        first[item.id] = item.number
 
 
-def _booleans(
-    rows: list[dict[str, str]], test_rows: list[dict[str, str]], column: str, where: str
-) -> np.ndarray:
+def _booleans(rows: list[_Row], column: str) -> np.ndarray:
     values = [row[column].lower() for row in rows]
-    for line, value in enumerate(values, 2):
+    for row, value in zip(rows, values, strict=True):
         if value not in _TRUE | _FALSE:
-            raise AblateError(f"{where}:{line}: column {column!r} has {value!r}, which is neither true nor false.")
-    return np.array([value in _TRUE for value in values] + [False] * len(test_rows))
+            raise AblateError(
+                f"{row.place}: column {column!r} has {row[column]!r}, which is neither true nor false."
+            )
+    return np.array([value in _TRUE for value in values])

@@ -1,4 +1,4 @@
-"""From a decoded image and its draw to a square of pixels: presize, then one warp for crop, geometry and resize."""
+"""From a decoded image and its draw to a square of pixels: presize, then one warp for all geometry."""
 
 from __future__ import annotations
 
@@ -39,15 +39,18 @@ def warped(pixels: np.ndarray, draw: Draw, size: int) -> np.ndarray:
     if draw.matrix is None:
         square = pixels[top : top + side, left : left + side]
         if side != size:
-            square = cv2.resize(square, (size, size), interpolation=cv2.INTER_AREA)
+            shrinks = size < side  # by area; INTER_AREA would enlarge in blocks
+            square = cv2.resize(
+                square, (size, size), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            )
     else:
         square = _sampled(pixels, left, top, side, draw.matrix, size)
     return np.ascontiguousarray(square) if draw.table is None else cv2.LUT(square, draw.table)
 
 
 def _sampled(pixels: np.ndarray, left: int, top: int, side: int, matrix: np.ndarray, size: int) -> np.ndarray:
-    # bilinear sampling reads four pixels: halve first by area where the square shrinks to half or less, so that
-    # no pixel is skipped
+    # bilinear sampling reads four pixels: halve first by area where the square shrinks to half or less, so
+    # that no pixel is skipped
     halvings = max(int(np.log2(side / size)), 0)
     height, width = pixels.shape[:2]
     small = (width >> halvings, height >> halvings)

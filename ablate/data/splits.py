@@ -1,9 +1,10 @@
-"""Who is trained on, who is validated on, who is only tested: fixed by the recipe, the same for all trials."""
+"""Who is trained on, validated on, only tested: fixed by the recipe, the same for all trials."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -48,12 +49,13 @@ def make_folds(items: Items, data: Data) -> list[Fold]:
         for name, side in (("training", fold.train), ("validation", fold.valid)):
             if not len(side):
                 raise AblateError(f"data.split: fold {i} has no {name} images; change the split.")
-        unseen = sorted(set(items.targets[fold.valid]) - set(items.targets[fold.train]))
-        if unseen:
-            raise AblateError(
-                f"data.split: class {items.classes[unseen[0]]!r} has validation images but no training images "
-                f"in fold {i}; merge or drop the class, or change the split."
-            )
+        for name, side in (("validation", fold.valid), ("test", fold.test)):
+            unseen = sorted(set(items.targets[side]) - set(items.targets[fold.train]))
+            if unseen:
+                raise AblateError(
+                    f"data.split: class {items.classes[unseen[0]]!r} has {name} images but no training "
+                    f"images in fold {i}; merge or drop the class, or change the split."
+                )
     return folds
 
 
@@ -83,9 +85,13 @@ def _held_out(items: Items, among: np.ndarray, share: float, stratify: bool, str
     groups = items.groups
     if groups is not None:
         # k-fold over groups gives balanced classes too; the first folds make up the share
-        parts = max(2, round(1 / share))
-        return _grouped(items.targets[among], groups[among], parts, stratify, streams) == 0
-    return _stratified(items.targets[among] if stratify else np.zeros(len(among), dtype=np.int64), share, streams)
+        finest = max(2, min(len(set(groups[among])), max(20, round(1 / share))))
+        nearest = Fraction(share).limit_denominator(finest)
+        parts = max(2, nearest.denominator) if nearest else finest
+        taken = min(max(1, nearest.numerator), parts - 1)
+        return _grouped(items.targets[among], groups[among], parts, stratify, streams) < taken
+    targets = items.targets[among] if stratify else np.zeros(len(among), dtype=np.int64)
+    return _stratified(targets, share, streams)
 
 
 def _stratified(targets: np.ndarray, share: float, streams: Streams) -> np.ndarray:
@@ -127,7 +133,7 @@ def _fold_numbers(items: Items, among: np.ndarray, folds: int, stratify: bool, s
 def _grouped(
     targets: np.ndarray, groups: np.ndarray, folds: int, stratify: bool, streams: Streams
 ) -> np.ndarray:
-    """Whole groups to folds, largest first, each to the fold that it keeps most even (as scikit-learn does)."""
+    """Whole groups to folds, largest first, each to the fold that it keeps most even, as in scikit-learn."""
     members: dict[str, list[int]] = defaultdict(list)
     for position, group in enumerate(groups):
         members[str(group)].append(position)

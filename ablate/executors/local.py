@@ -22,7 +22,7 @@ from ablate.errors import AblateError, StageFailed
 from ablate.study.job import Job
 
 Report = Callable[[dict[str, Any]], None]
-_PRELOAD = ["ablate.training.stage"]
+_PRELOAD = ["ablate.training.stage", "ablate.training.mixing"]
 
 
 class LocalExecutor:
@@ -39,8 +39,15 @@ class LocalExecutor:
 
     def warm_up(self) -> None:
         """Start the server now, so that its imports run beside what comes before the first job."""
-        with _without_main():
-            forkserver.ensure_running()
+        quiet = {"PYTHONWARNINGS": "ignore"} | os.environ  # the imports' own warnings are not the user's business
+        before = dict(os.environ)
+        os.environ.update(quiet)
+        try:
+            with _without_main():
+                forkserver.ensure_running()
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
 
     def run(self, job: Job, report: Report) -> None:
         """Run one job to its end.
@@ -131,7 +138,7 @@ def _work(job: Job, sender: Connection, log: str) -> None:
         if is_out_of_memory(error) and "phase" in job.settings:
             message = {"failed": out_of_memory(job.settings["phase"]).rstrip(".")}
         else:
-            message = {"failed": f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]}
+            message = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no message'}"}
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.suppress(BrokenPipeError):

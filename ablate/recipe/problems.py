@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,26 @@ from pydantic import BaseModel, ValidationError
 
 from ablate.errors import RecipeError
 from ablate.recipe.load import Document, Location
+
+_WANTED = {
+    "bool_type": "true or false",
+    "dict_type": "a mapping (name: value)",
+    "finite_number": "a finite number",
+    "float_type": "a number",
+    "int_from_float": "a whole number",
+    "int_type": "a whole number",
+    "list_type": "a list",
+    "model_type": "a mapping (name: value)",
+    "string_type": "text",
+}
+"""What a value has to be, by the type of pydantic's error."""
+_LIMITS = {
+    "greater_than": "above {gt}",
+    "greater_than_equal": "at least {ge}",
+    "less_than": "below {lt}",
+    "less_than_equal": "at most {le}",
+}
+_WORDS_FOR_BOOLEANS = ("on", "off", "yes", "no", "y", "n")
 
 
 @dataclass(frozen=True)
@@ -24,19 +44,35 @@ class Problem:
 
 
 def raise_problems(problems: Sequence[Problem], document: Document) -> None:
-    """Raise a `RecipeError` with a line for each problem; nothing if there are none."""
+    """Raise a `RecipeError` with a line for each problem, in the order of the recipe; nothing if there are none."""
     if problems:
-        lines = [f"{document.place(p.location)}: {_dotted(p.location)}{p.message}" for p in problems]
+        ordered = sorted(problems, key=lambda problem: document.place(problem.location).line or 0)
+        lines = [f"{document.place(p.location)}: {dotted(p.location, document)}{p.message}" for p in ordered]
         raise RecipeError("\n".join(dict.fromkeys(lines)))
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """`; did you mean …?`, or what there is."""
     known = list(known)
-    near = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    near = _near(word, known)
     if near:
-        return f"; did you mean {near[0]}?"
+        return f"; did you mean {near}?"
+    if len(known) == 1:
+        return f"; there is only {known[0]}."
     return f"; there are {', '.join(known)}." if known else "."
+
+
+def _near(word: str, known: Sequence[str]) -> str | None:
+    close = difflib.get_close_matches(str(word), known, n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def shown(value: Any) -> str:
+    """A value about as it stands in the recipe, cut off where it is long."""
+    if value is None or isinstance(value, bool):
+        return {None: "empty", True: "true", False: "false"}[value]
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "…"
 
 
 def from_pydantic(
@@ -50,11 +86,27 @@ def from_pydantic(
         values: The values that were, to find where each location ends.
         prefix: Where these values stand in the recipe.
     """
-    told: dict[Location, list[str]] = {}
+    told: dict[Location, list[Any]] = {}
     for detail in error.errors(include_url=False):
         location = _written(detail["loc"], values, missing=detail["type"] == "missing")
-        told.setdefault(location, []).append(_sentence(detail, location, schema))
-    return [Problem((*prefix, *location), _joined(messages)) for location, messages in told.items()]
+        told.setdefault(location, []).append(detail)
+    meant = {(*location[:-1], near) for location, near in _misspelt(told, schema)}
+    problems = []
+    for location, details in told.items():
+        if details[0]["type"] == "missing" and location in meant:
+            continue  # it is there, but misspelt, which is told
+        if any(other[: len(location)] == location for other in told if other != location):
+            continue  # one member of a union says that a list is wrong here, another what is wrong in the list
+        problems.append(Problem((*prefix, *location), _sentence(details, location, schema)))
+    return problems
+
+
+def _misspelt(told: dict[Location, list[Any]], schema: type[BaseModel]) -> Iterator[tuple[Location, str]]:
+    for location, details in told.items():
+        if details[0]["type"] == "extra_forbidden":
+            near = _near(str(location[-1]), _keys(schema, location[:-1]))
+            if near:
+                yield location, near
 
 
 def _written(location: Sequence[str | int], values: Any, missing: bool) -> Location:
@@ -74,31 +126,47 @@ def _written(location: Sequence[str | int], values: Any, missing: bool) -> Locat
     return tuple(kept)
 
 
-def _sentence(detail: Any, location: Location, schema: type[BaseModel]) -> str:
-    kind, message = detail["type"], detail["msg"]
+def _sentence(details: Sequence[Any], location: Location, schema: type[BaseModel]) -> str:
+    """One sentence about one value, from the errors of all members of its union."""
+    first = details[0]
+    kind, value = first["type"], first["input"]
     if kind == "extra_forbidden":
         return f"is no setting{suggestion(str(location[-1]), _keys(schema, location[:-1]))}"
     if kind == "missing":
         return "is missing."
     if kind == "value_error":
-        return f"{message.removeprefix('Value error, ')}."
+        return f"cannot work: {first['msg'].removeprefix('Value error, ')}."
     if kind == "string_pattern_mismatch":
-        return f"{detail['input']!r} is not a name: letters, digits, '.', '_' and '-', starting with one of the first."
-    return f"{_shown(detail['input'])}: {message[0].lower()}{message[1:]}"
+        return f"is {shown(value)}; a name has letters, digits, '.', '_' and '-', and starts with a letter or digit."
+    # a member that got the right type and wants more of the value is the one that was meant
+    meant = [detail for detail in details if not detail["type"].endswith(("_type", "_error", "from_float"))]
+    wanted = dict.fromkeys(_wanted(detail) for detail in meant or details)
+    return f"is {shown(value)}, but must be {' or '.join(wanted)}{_hint(value, first)}."
 
 
-def _joined(messages: list[str]) -> str:
-    """One sentence from the errors of all members of a union."""
-    if len(messages) == 1:
-        return messages[0] if messages[0].endswith((".", "?")) else messages[0] + "."
-    start, phrase = messages[0].split(": ")[0], "input should be "
-    wanted = dict.fromkeys(m.split(": ", 1)[-1].removeprefix(phrase).removesuffix(".") for m in messages)
-    return f"{start}: should be {', or '.join(wanted)}."
+def _wanted(detail: Any) -> str:
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind in _WANTED:
+        return _WANTED[kind]
+    if kind in _LIMITS:
+        return _LIMITS[kind].format(**context)
+    if kind == "literal_error":
+        return context["expected"].replace("'", "")
+    if kind in ("too_short", "too_long"):
+        least = kind == "too_short"
+        count = context["min_length" if least else "max_length"]
+        return f"a list of {'at least' if least else 'at most'} {count} {'item' if count == 1 else 'items'}"
+    if kind == "string_too_short":
+        return "some text"
+    return detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
 
 
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "…"
+def _hint(value: Any, detail: Any) -> str:
+    if detail["type"] == "bool_type" and isinstance(value, str) and value.lower() in _WORDS_FOR_BOOLEANS:
+        return " (in YAML 1.2 on, off, yes and no are text)"
+    if value is None and detail["type"] in ("dict_type", "model_type"):
+        return "; write {} to leave everything as it is"
+    return ""
 
 
 def _keys(schema: Any, location: Location) -> list[str]:
@@ -110,7 +178,15 @@ def _keys(schema: Any, location: Location) -> list[str]:
     if isinstance(head, int):
         return [key for model in models for key in _keys(model, rest)] if models else []
     found = [model.model_fields[head].annotation for model in models if head in model.model_fields]
+    found += [extra for model in models if head not in model.model_fields and (extra := _extra(model))]
     return [key for annotation in found for key in _keys(annotation, rest)]
+
+
+def _extra(model: type[BaseModel]) -> Any:
+    """The type of the values under keys that a model leaves free, such as the names of phases."""
+    if model.model_config.get("extra") != "allow":
+        return None
+    return typing.get_type_hints(model).get("__pydantic_extra__")
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:
@@ -121,5 +197,14 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return []
 
 
-def _dotted(location: Location) -> str:
-    return ".".join(str(part) for part in location) + " " if location else ""
+def dotted(location: Location, document: Document) -> str:
+    """A location for people, with phases by name: `phases.head.lr `."""
+    parts: list[str] = []
+    node: Any = document.values
+    for part in location:
+        found = isinstance(node, list) and isinstance(part, int) and part < len(node)
+        child = node[part] if found else node.get(part) if isinstance(node, dict) else None
+        named = found and isinstance(child, dict) and isinstance(child.get("name"), str)
+        parts.append(child["name"] if named else str(part))
+        node = child
+    return ".".join(parts) + " " if parts else ""

@@ -47,7 +47,7 @@ class Display(Protocol):
         ...
 
     def report(self, message: dict[str, Any]) -> None:
-        """A stage makes progress; see `ablate.training.fit.Log`."""
+        """A stage makes progress; see `ablate.training.fit.EpochLog`."""
         ...
 
     def stage_done(self, stage: Stage) -> None:

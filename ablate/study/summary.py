@@ -18,7 +18,8 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
 
     Returns:
         `trials`, `stages`, `requested_epochs`, `unique_epochs`, `merge_rate`, `detectable_effect` (a difference in
-        accuracy, or None with one seed), `variants`, `seeds`, `folds`, `train_images`, `valid_images`.
+        accuracy, or None with one seed), `variants`, `seeds`, `folds`, `train_images`, `valid_images` (over all
+        folds), `metric`, `smallest_effect`.
     """
     folds = sorted({trial.fold for trial in plan.trials})
     valid = sum(len(prepared.folds[fold].valid) for fold in folds)
@@ -35,6 +36,8 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
         "folds": len(folds),
         "train_images": len(prepared.folds[folds[0]].train),
         "valid_images": valid,
+        "metric": recipe.study.metric,
+        "smallest_effect": recipe.study.smallest_effect,
     }
 
 

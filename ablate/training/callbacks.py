@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from fastai.callback.core import Callback, CancelFitException
+from fastai.callback.core import Callback, CancelFitException, CancelTrainException, CancelValidException
 from fastai.callback.fp16 import MixedPrecision
 
 from ablate import devices
@@ -117,3 +117,12 @@ class StopWhenDiverged(Callback):
         if not all(math.isfinite(loss) for loss in losses):
             self.diverged = True
             raise CancelFitException
+
+
+class SingleBatch(Callback):
+    """End training, and validation, after one batch each."""
+
+    order = 90
+
+    def after_batch(self) -> None:
+        raise CancelTrainException if self.learn.training else CancelValidException

@@ -43,8 +43,7 @@ def datablock(parts: Parts) -> DataBlock:
     foreign = [t for technique in active for t in technique.item_transforms(context) if not _is_ours(t)]
     return DataBlock(
         blocks=(TransformBlock(type_tfms=open_image, batch_tfms=IntToFloatTensor), CategoryBlock(classes, sort=False)),
-        get_y=[_Label(classes)],
-        get_x=[_itself],
+        get_y=_Label(classes),
         splitter=_Sides(len(parts.fold.train)),
         item_tfms=[Render(phase.size, phase.presize), *foreign],
         batch_tfms=[t for technique in active for t in technique.batch_transforms(context)],
@@ -91,10 +90,6 @@ def _sampler(parts: Parts) -> Any:
         raise AblateError(f"phase {parts.phase.name}: {names} both choose the training order; turn one of them off.")
     context = parts.context
     return (lambda epoch: own[0].sampler(context, epoch)) if own else None
-
-
-def _itself(item: Any) -> Any:
-    return item
 
 
 class _Label:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from fastai.callback import schedule  # noqa: F401  gives Learner its fit_one_cycle and lr_find
 from fastai.callback.core import Callback
 from fastai.learner import Learner
 
@@ -18,7 +19,7 @@ Report = Callable[[dict[str, Any]], None]
 HISTORY, STEPS = "history.csv", "steps.csv"
 
 
-class Log(Callback):
+class EpochLog(Callback):
     """Collect a row per epoch and a row per training step, and report progress.
 
     Args:
@@ -56,8 +57,8 @@ class Log(Callback):
 
     def after_epoch(self) -> None:
         names = [str(name) for name in self.learn.recorder.metric_names[1:-1]]
-        values = [float(value) for value in self.learn.recorder.log[1:]]
-        row = {"phase": self.phase, "epoch": int(self.learn.epoch), **dict(zip(names, values, strict=False))}
+        values = [float(value) for value in self.learn.recorder.values[-1]]
+        row = {"phase": self.phase, "epoch": int(self.learn.epoch), **dict(zip(names, values, strict=True))}
         row["seconds"] = round(time.perf_counter() - self.began, 3)
         self.epochs.append(row)
         self.report({"epoch": row})
@@ -73,19 +74,19 @@ class Log(Callback):
                 writer.writerows(rows)
 
 
-def fit_phase(learn: Learner, phase: Phase, rate: float | list[float], report: Report) -> tuple[Log, bool]:
+def fit_phase(learn: Learner, phase: Phase, rate: float | list[float], report: Report) -> tuple[EpochLog, bool]:
     """Run a phase's epochs on a learner that stands where the phase before left it.
 
     Args:
         learn: Frozen or not as the phase says, with weights and optimizer state loaded.
         phase: The phase.
         rate: The highest learning rate, or the lowest and highest over the layers.
-        report: See `Log`.
+        report: See `EpochLog`.
 
     Returns:
         What was logged, and whether the loss stayed finite.
     """
-    log, guard = Log(phase.name, report), StopWhenDiverged()
+    log, guard = EpochLog(phase.name, report), StopWhenDiverged()
     lr = slice(*rate) if isinstance(rate, list) else rate
     learn.fit_one_cycle(phase.epochs, lr_max=lr, wd=phase.weight_decay, cbs=[log, guard])
     return log, not guard.diverged

@@ -11,8 +11,8 @@ import timm
 import torch
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
-from fastai.layers import CrossEntropyLossFlat
 from fastai.learner import Learner
+from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.optimizer import Adam
 from fastai.vision.learner import vision_learner

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from fastai.callback.core import Callback
-from fastai.torch_core import NoneReduce
+from fastai.layers import NoneReduce
 from torch import Tensor
 
 from ablate.streams import Streams

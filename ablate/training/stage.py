@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ablate.errors import AblateError
 from ablate.recipe.schema import Data, Model, Phase
 from ablate.streams import Streams
 from ablate.study.job import Job
+from ablate.training.callbacks import SingleBatch
 from ablate.training.checkpoint import load_optimizer, load_weights, save_optimizer, save_weights
 from ablate.training.data import dataloaders
 from ablate.training.fit import Report, find_rate, fit_phase
@@ -36,7 +38,7 @@ def run_job(job: Job, report: Report) -> None:
 
     Args:
         job: What to do.
-        report: Told of progress; see `ablate.training.fit.Log`.
+        report: Told of progress; see `ablate.training.fit.EpochLog`.
 
     Raises:
         AblateError: The recipe or the data cannot work.
@@ -113,26 +115,16 @@ def _preflight(job: Job, folder: Path, report: Report) -> str:
     """Build every distinct phase and run one batch of training and one of validation through it."""
     stages = job.settings["stages"]
     for done, settings in enumerate(stages, 1):
-        parts = build_parts(job, settings)
+        parts = replace(build_parts(job, settings), workers=0)
         learn = quiet(build_learner(parts, dataloaders(parts), initial=done == 1, folder=folder))
         try:
-            for loader, training in ((learn.dls.train, True), (learn.dls.valid, False)):
-                _one_batch(learn, loader, training)
+            learn.fit(1, cbs=SingleBatch())
         except Exception as error:
             if is_out_of_memory(error):
                 raise AblateError(out_of_memory(settings["phase"])) from error
             raise
         report({"done": done, "total": len(stages)})
     return "ok"
-
-
-def _one_batch(learn: Learner, loader: Any, training: bool) -> None:
-    learn.epoch, learn.n_epoch, learn.training = 0, 1, training
-    learn("before_fit")
-    learn.dl, learn.n_iter = loader, 1
-    learn.model.train(training)
-    learn.one_batch(0, loader.one_batch())
-    learn("after_fit")
 
 
 def _rate(job: Job, phase: Phase) -> float | list[float]:
