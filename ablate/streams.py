@@ -1,9 +1,9 @@
 """Named streams of random numbers: `(seed, phase, epoch, what, index)` gives the draw, and nothing else does.
 
 A draw is a pure function of its name, so it does not depend on the number of workers, on what ran before in
-the process, or on which other techniques are on. Two forms are offered: a vectorized hash (SplitMix64, Steele,
-Lea & Flood, OOPSLA 2014) for the many uniforms of per-item augmentation, and numpy's Philox counter-based
-generator (Salmon et al., SC 2011) for everything that needs a distribution.
+the process, or on which other techniques are on. Two forms are offered: a vectorized hash (SplitMix64,
+Steele, Lea & Flood, OOPSLA 2014) for the many uniforms of per-item augmentation, and numpy's Philox
+counter-based generator (Salmon et al., SC 2011) for everything that needs a distribution.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """What an augmentation draws for an item: a geometry as a matrix, colours as a table. All of it vectorized.
 
 An item transform of ours is a `Geometry` or a `Colour`: it turns uniforms into matrices or tables, and knows
-no image. All geometries of a stage multiply into one matrix per item, so that one warp (`render`) applies them
-all.
+no image. All geometries of a stage multiply into one matrix per item, so that one warp (`render`) applies
+them all.
 """
 
 from __future__ import annotations

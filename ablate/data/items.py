@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -85,7 +86,8 @@ def _from_digits(data: Data) -> Items:
     assert spec is not None
     assert spec.submodule_search_locations
     path = Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
-    table = np.loadtxt(path, delimiter=",")
+    with gzip.open(path, "rt") as file:
+        table = np.array([line.split(",") for line in file], dtype=np.float64)
     pixels = np.rint(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
     items = [Item(i, f"{i:04d}", pixels[i], int(row[-1])) for i, row in enumerate(table)]
     return Items(items, [str(digit) for digit in range(10)])

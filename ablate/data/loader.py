@@ -17,6 +17,7 @@ from ablate.data.draws import CENTRE, Draw, Drawer
 from ablate.streams import Streams
 
 Sampler = Callable[[int], "np.ndarray | None"]
+ReadBatch = Callable[[list[Any], list[Draw], bool], tuple[Any, ...]]
 
 
 class KeyedDL(TfmdDL):
@@ -33,6 +34,8 @@ class KeyedDL(TfmdDL):
     streams: Streams | None = None
     drawer: Drawer | None = None
     sampler: Sampler | None = None
+    read_batch: ReadBatch | None = None
+    """Makes a batch from items and draws at once, as the item-by-item path would; None where only that can."""
 
     def keyed(self, streams: Streams, drawer: Drawer | None = None, sampler: Sampler | None = None) -> KeyedDL:
         """Set the streams, what to draw for each item (None: the centre square), and the order's own rule."""
@@ -45,6 +48,7 @@ class KeyedDL(TfmdDL):
         made = super().new(dataset, cls, **kwargs)
         if isinstance(made, KeyedDL) and self.streams is not None:
             made.keyed(self.streams, self.drawer, self.sampler).epoch = self.epoch
+            made.read_batch = None if kwargs.keys() & {"after_item", "before_batch"} else self.read_batch
         return made
 
     def numbers(self, positions: list[int]) -> np.ndarray:
@@ -70,7 +74,13 @@ class KeyedDL(TfmdDL):
         while positions := list(islice(samps, self.bs)):
             if len(positions) < self.bs and self.drop_last:
                 return
-            yield self.do_batch([self._item(p, draw) for p, draw in zip(positions, self._draws(positions))])
+            yield self._batch(positions, self._draws(positions))
+
+    def _batch(self, positions: list[int], draws: list[Draw]) -> Any:
+        if self.read_batch is None:
+            return self.do_batch([self._item(p, draw) for p, draw in zip(positions, draws, strict=True)])
+        items = self.dataset.items
+        return self.read_batch([items[position] for position in positions], draws, len(self.dataset.tls) > 1)
 
     def _draws(self, positions: list[int]) -> list[Draw]:
         if self.drawer is None:

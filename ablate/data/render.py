@@ -81,7 +81,9 @@ class Render(Transform):
         super().__init__()
         self.size, self.presize = size, presize
 
+    def pixels(self, image: Image.Image, draw: Draw) -> np.ndarray:
+        """The square of one image under one draw, uint8 of shape (size, size, 3)."""
+        return warped(np.asarray(presized(image, self.presize)), draw, self.size)
+
     def encodes(self, image: PILImage):
-        draw = getattr(image, "draw", CENTRE)
-        pixels = np.asarray(presized(image, self.presize))
-        return PILImage.create(warped(pixels, draw, self.size))
+        return PILImage.create(self.pixels(image, getattr(image, "draw", CENTRE)))

@@ -14,7 +14,7 @@ from typing import Any
 
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
-from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.error import YAMLError
 from ruamel.yaml.reader import ReaderError
 
 from ablate.errors import Place, RecipeError
@@ -69,33 +69,49 @@ def parse_overrides(assignments: list[str]) -> dict[str, Any]:
     for assignment in assignments:
         name, equals, text = assignment.partition("=")
         if not equals or not name.strip():
-            raise RecipeError(f"--set {assignment}: write it as NAME=VALUE, for example --set model.arch=resnet34.")
+            raise RecipeError(
+                f"--set {assignment}: write it as NAME=VALUE, for example --set model.arch=resnet34."
+            )
         try:
             overrides[name.strip()] = _plain(YAML(typ="rt").load(text)) if text.strip() else ""
-        except YAMLError:
-            raise RecipeError(f"--set {assignment}: {text!r} is not a YAML value; quote it.") from None
+        except (YAMLError, ValueError, RecursionError):
+            raise RecipeError(
+                f"--set {assignment}: {text!r} is not a YAML value; text with brackets or colons needs "
+                f"quotes, as in --set {name.strip()}='\"…\"'."
+            ) from None
     return overrides
 
 
-def set_value(document: Document, name: str, value: Any) -> None:
-    """Set the value at a dotted name; list items go by number, or by their `name`, as in `phases.head.lr`."""
-    location, node, origin = [], document.values, Place(f"--set {name}={value}")
+def set_value(document: Document, name: str, value: Any, origin: Place | None = None) -> None:
+    """Set the value at a dotted name; list items go by number, or by their `name`, as in `phases.head.lr`.
+
+    Args:
+        document: The recipe, changed in place.
+        name: The dotted name.
+        value: The new value.
+        origin: Where the value comes from, for later errors; default: `--set`.
+
+    Raises:
+        RecipeError: The name leads nowhere.
+    """
+    location: list[str | int] = []
+    node: Any = document.values
+    origin = origin or Place(f"--set {name}={value}")
     parts = name.split(".")
+    if not all(parts):
+        raise RecipeError(f"{origin}: {name!r} is no name; write it like model.arch or phases.head.lr.")
     for i, part in enumerate(parts):
-        last = i == len(parts) - 1
-        if isinstance(node, list):
-            part = _item_number(node, part, name, origin)
-        elif not isinstance(node, dict):
-            raise RecipeError(f"{origin}: {'.'.join(parts[:i])} is a plain value and has no parts.")
-        location.append(part)
-        if last:
-            node[part] = value
-        elif isinstance(node, dict):
-            node = node.setdefault(part, {})
-            if node is None:
-                raise RecipeError(f"{origin}: {'.'.join(parts[: i + 1])} is empty and has no parts.")
+        if not isinstance(node, dict | list):
+            raise RecipeError(f"{origin}: {'.'.join(parts[:i])} is a single value, so there is no {name}.")
+        here: Any = _item_number(node, part, name, origin) if isinstance(node, list) else part
+        location.append(here)
+        if i == len(parts) - 1:
+            node[here] = value
         else:
-            node = node[part]
+            if isinstance(node, dict) and node.get(here) is None:
+                node[here] = {}
+                document.places[tuple(location)] = origin
+            node = node[here]
     prefix = tuple(location)
     for known in [known for known in document.places if known[: len(prefix)] == prefix]:
         del document.places[known]
@@ -106,24 +122,53 @@ def _item_number(items: list[Any], part: str, name: str, origin: Place) -> int:
     names = [item.get("name") if isinstance(item, dict) else None for item in items]
     if part in names:
         return names.index(part)
-    if part.isdigit() and int(part) < len(items):
+    if part.isdecimal() and int(part) < len(items):
         return int(part)
-    known = ", ".join(str(known) for known in names if known) or f"0 to {len(items) - 1}"
-    raise RecipeError(f"{origin}: there is no {part!r} in {name}; there are {known}.")
+    whole = name.split(f".{part}")[0]
+    known = ", ".join(str(known) for known in names if known) or (
+        f"0 to {len(items) - 1}" if items else "no items"
+    )
+    raise RecipeError(f"{origin}: {whole} has no {part!r}; it has {known}.")
 
 
 def _with_base(path: Path, chain: tuple[Path, ...]) -> Document:
-    if path.resolve() in chain:
-        raise RecipeError(f"{path}: extends itself through {chain[-1]}; remove one of the two extends lines.")
     document = _read_yaml(path)
-    base_name = document.values.pop("extends", None)
-    if base_name is None:
+    if "extends" not in document.values:
         return document
-    if not isinstance(base_name, str):
-        raise RecipeError(f"{document.place(('extends',))}: extends needs the path of another recipe.")
-    base = _with_base(path.parent / base_name, (*chain, path.resolve()))
-    merged = Document(_merge(base.values, document.values), {**base.places, **document.places})
-    return merged
+    place = document.place(("extends",))
+    base_name = _substitute(document.values.pop("extends"), ("extends",), document)
+    if not isinstance(base_name, str) or not base_name:
+        raise RecipeError(f"{place}: extends needs the path of one other recipe.")
+    base_path, chain = path.parent / os.path.expanduser(base_name), (*chain, path.resolve())
+    if base_path.resolve() in chain:
+        back = ", which leads back here" if len(chain) > 1 else ", itself"
+        raise RecipeError(f"{place}: extends {base_name}{back}; remove this line, or name another recipe.")
+    if not base_path.exists():
+        raise RecipeError(f"{place}: extends {base_name}, but there is no file {base_path}.")
+    base = _with_base(base_path, chain)
+    return Document(_merge(base.values, document.values), _merged_places(base, document))
+
+
+def _merged_places(base: Document, over: Document) -> dict[Location, Place]:
+    """The places of a merged recipe; what is replaced as a whole, such as a list, leaves none in the base."""
+    replaced = {
+        location for location in over.places if not isinstance(_value_at(over.values, location), dict)
+    }
+    kept = {
+        location: place
+        for location, place in base.places.items()
+        if not any(location[:end] in replaced for end in range(1, len(location) + 1))
+    }
+    return kept | over.places
+
+
+def _value_at(node: Any, location: Location) -> Any:
+    for part in location:
+        try:
+            node = node[part]
+        except (KeyError, IndexError, TypeError):  # such as extends, which has been taken out
+            return None
+    return node
 
 
 def _merge(base: Any, over: Any) -> Any:
@@ -145,18 +190,35 @@ def _read_yaml(path: Path) -> Document:
         raise RecipeError(f"{path}: cannot be read ({error.strerror}).") from None
     try:
         tree = YAML(typ="rt").load(text)
-    except (MarkedYAMLError, ReaderError, UnicodeDecodeError) as error:
+    except (YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark else None
-        problem = (getattr(error, "problem", None) or "not text in UTF-8").splitlines()[0]
-        raise RecipeError(f"{Place(str(path), line)}: is not valid YAML: {problem}.") from None
+        raise RecipeError(
+            f"{Place(str(path), line)}: this is not valid YAML: {_yaml_problem(error)}."
+        ) from None
+    except RecursionError:
+        raise RecipeError(f"{path}: this is nested too deeply for a recipe.") from None
     if tree is None:
         raise RecipeError(f"{path}: is empty; `ablate init` writes a recipe to start from.")
     if not isinstance(tree, CommentedMap):
-        raise RecipeError(f"{path}:1: a recipe is a mapping (name: …, phases: …), this is {_kind(tree)}.")
+        raise RecipeError(f"{path}:1: a recipe is a mapping (name: …, phases: …), but this is {_kind(tree)}.")
     places: dict[Location, Place] = {(): Place(str(path), 1)}
-    _collect_places(tree, (), str(path), places)
-    return Document(_plain(tree), places)
+    try:
+        _collect_places(tree, (), str(path), places)
+        return Document(_plain(tree), places)
+    except RecursionError:
+        raise RecipeError(f"{path}: an alias (*name) stands inside its own anchor (&name).") from None
+
+
+def _yaml_problem(error: Exception) -> str:
+    """What a parser found, in a few words."""
+    problem = (getattr(error, "problem", None) or "").split("\\n")[0]
+    if not problem:
+        unreadable = isinstance(error, ReaderError | UnicodeDecodeError)
+        return "it is not text in UTF-8" if unreadable else "a value does not fit its !!tag"
+    if "'\\t'" in problem:
+        return "a line starts with a tab; indent with spaces"
+    return problem.removeprefix("but ").replace("'<stream end>'", "the end of the file")
 
 
 def _kind(tree: Any) -> str:
@@ -173,7 +235,9 @@ def _collect_places(node: Any, location: Location, file: str, places: dict[Locat
             _collect_places(child, here, file, places)
     elif isinstance(node, CommentedSeq):
         for i, child in enumerate(node):
-            places[(*location, i)] = Place(file, node.lc.item(i)[0] + 1)
+            # nor do the items of a sequence with a tag of its own
+            line = node.lc.item(i)[0] if node.lc.data else node.lc.line or 0
+            places[(*location, i)] = Place(file, line + 1)
             _collect_places(child, (*location, i), file, places)
 
 
@@ -202,14 +266,22 @@ def _substitute(node: Any, location: Location, document: Document) -> Any:
         value = os.environ.get(name) or default
         if value is None:
             raise RecipeError(
-                f"{document.place(location)}: the environment variable {name} is not set; "
-                f"set it before the command: {name}=… ablate …, or write ${{{name}:-default}}."
+                f"{document.place(location)}: the environment variable {name} is not set; set it, as in "
+                f"`export {name}=…`, or give it a default here: ${{{name}:-…}}."
             )
         return value
 
     text = _VARIABLE.sub(value_of, node)
-    # a value that is one variable alone may be a number: epochs: ${EPOCHS:-5}
-    return _plain(YAML(typ="rt").load(text)) if _VARIABLE.fullmatch(node) and not _is_path(location) else text
+    return _typed(text) if _VARIABLE.fullmatch(node) and not _is_path(location) else text
+
+
+def _typed(text: str) -> Any:
+    """The value of a variable that stands alone: `epochs: ${EPOCHS:-5}` is a number."""
+    try:
+        value = _plain(YAML(typ="rt").load(text))
+    except (YAMLError, ValueError):
+        return text
+    return text if value is None or isinstance(value, dict) else value
 
 
 def _is_path(location: Location) -> bool:
@@ -217,7 +289,7 @@ def _is_path(location: Location) -> bool:
 
 
 def _make_absolute(values: dict[str, Any], location: Location) -> None:
-    """Make a path independent of the current folder, so that the study's own copy of the recipe still holds."""
+    """Make a path independent of the current folder, so that the study's copy of the recipe still holds."""
     node: Any = values
     for key in location[:-1]:
         node = node.get(key) if isinstance(node, dict) else None

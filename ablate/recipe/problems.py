@@ -44,7 +44,7 @@ class Problem:
 
 
 def raise_problems(problems: Sequence[Problem], document: Document) -> None:
-    """Raise a `RecipeError` with a line for each problem, in the order of the recipe; nothing if there are none."""
+    """Raise a `RecipeError` with a line for each problem, in the recipe's order; nothing without any."""
     if problems:
         ordered = sorted(problems, key=lambda problem: document.place(problem.location).line or 0)
         lines = [f"{document.place(p.location)}: {dotted(p.location, document)}{p.message}" for p in ordered]
@@ -96,7 +96,7 @@ def from_pydantic(
         if details[0]["type"] == "missing" and location in meant:
             continue  # it is there, but misspelt, which is told
         if any(other[: len(location)] == location for other in told if other != location):
-            continue  # one member of a union says that a list is wrong here, another what is wrong in the list
+            continue  # one member of a union says that a list is wrong, another what is wrong in the list
         problems.append(Problem((*prefix, *location), _sentence(details, location, schema)))
     return problems
 
@@ -113,9 +113,7 @@ def _written(location: Sequence[str | int], values: Any, missing: bool) -> Locat
     """The part of a location that is in the recipe, without the names of a union's members."""
     kept: list[str | int] = []
     for part in location:
-        if isinstance(values, dict) and part in values:
-            values = values[part]
-        elif isinstance(values, list) and isinstance(part, int) and part < len(values):
+        if _has(values, part):
             values = values[part]
         elif missing and part == location[-1]:
             kept.append(part)
@@ -126,22 +124,36 @@ def _written(location: Sequence[str | int], values: Any, missing: bool) -> Locat
     return tuple(kept)
 
 
+def _has(values: Any, part: str | int) -> bool:
+    if isinstance(values, list):
+        return isinstance(part, int) and part < len(values)
+    return isinstance(values, dict) and part in values
+
+
 def _sentence(details: Sequence[Any], location: Location, schema: type[BaseModel]) -> str:
     """One sentence about one value, from the errors of all members of its union."""
     first = details[0]
     kind, value = first["type"], first["input"]
-    if kind == "extra_forbidden":
+    if kind in ("extra_forbidden", "invalid_key"):
         return f"is no setting{suggestion(str(location[-1]), _keys(schema, location[:-1]))}"
     if kind == "missing":
         return "is missing."
     if kind == "value_error":
         return f"cannot work: {first['msg'].removeprefix('Value error, ')}."
     if kind == "string_pattern_mismatch":
-        return f"is {shown(value)}; a name has letters, digits, '.', '_' and '-', and starts with a letter or digit."
+        return (
+            f"is {shown(value)}; a name has letters, digits, '.', '_' and '-', the first a letter or digit."
+        )
     # a member that got the right type and wants more of the value is the one that was meant
     meant = [detail for detail in details if not detail["type"].endswith(("_type", "_error", "from_float"))]
-    wanted = dict.fromkeys(_wanted(detail) for detail in meant or details)
-    return f"is {shown(value)}, but must be {' or '.join(wanted)}{_hint(value, first)}."
+    wanted = list(dict.fromkeys(_wanted(detail) for detail in meant or details))
+    return f"is {shown(value)}, but must be {_either(wanted)}{_hint(value, first)}."
+
+
+def _either(wanted: list[str]) -> str:
+    """`a`, `a or b`, `a, b or c`; with one more comma where a part has some itself."""
+    *rest, last = wanted
+    return (", ".join(rest) + (", or " if "," in "".join(wanted) else " or ") if rest else "") + last
 
 
 def _wanted(detail: Any) -> str:
@@ -149,7 +161,7 @@ def _wanted(detail: Any) -> str:
     if kind in _WANTED:
         return _WANTED[kind]
     if kind in _LIMITS:
-        return _LIMITS[kind].format(**context)
+        return _LIMITS[kind].format(**context).removesuffix(".0")
     if kind == "literal_error":
         return context["expected"].replace("'", "")
     if kind in ("too_short", "too_long"):
@@ -202,9 +214,9 @@ def dotted(location: Location, document: Document) -> str:
     parts: list[str] = []
     node: Any = document.values
     for part in location:
-        found = isinstance(node, list) and isinstance(part, int) and part < len(node)
-        child = node[part] if found else node.get(part) if isinstance(node, dict) else None
-        named = found and isinstance(child, dict) and isinstance(child.get("name"), str)
-        parts.append(child["name"] if named else str(part))
+        child = node[part] if _has(node, part) else None
+        # a phase goes by its name, in `--set` too; other lists by number
+        name = child.get("name") if location[0] == "phases" and isinstance(child, dict) else None
+        parts.append(name if isinstance(name, str) else str(part))
         node = child
     return ".".join(parts) + " " if parts else ""

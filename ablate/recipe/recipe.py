@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import PrivateAttr, ValidationError
 
-from ablate.recipe.checks import recipe_problems, technique_problems
+from ablate.errors import Place, RecipeError
+from ablate.recipe.checks import recipe_problems
 from ablate.recipe.load import Document, read_document, set_value
 from ablate.recipe.problems import Problem, from_pydantic, raise_problems
 from ablate.recipe.schema import RecipeFields
+from ablate.recipe.study_checks import field_levels
+from ablate.recipe.technique_checks import technique_problems
 
 if TYPE_CHECKING:
     from fastai.data.block import DataBlock
@@ -60,36 +63,64 @@ class Recipe(RecipeFields):
             raise
         raise_problems(problems or recipe_problems(recipe), document)
         recipe._document = document
+        recipe._check_levels()
         return recipe
+
+    def _check_levels(self) -> None:
+        """Try every value that the study gives a recipe field, one at a time."""
+        wrong: list[str] = []
+        for location, name, value in field_levels(self.study):
+            try:
+                self.override({name: value}, self._document.place(location))
+            except RecipeError as error:
+                wrong.append(str(error))
+        if wrong:
+            raise RecipeError("\n".join(dict.fromkeys(wrong)))
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, as `from_dict` takes them; what was not set is left out."""
         return copy.deepcopy(self._document.values)
 
-    def override(self, fields: Mapping[str, Any]) -> Self:
+    def override(self, fields: Mapping[str, Any], origin: Place | None = None) -> Self:
         """The recipe with some fields changed, by dotted name.
+
+        Args:
+            fields: The new values.
+            origin: Where they were written; errors name it.
 
         Raises:
             RecipeError: A name or value is wrong.
         """
         if not fields:
             return self
-        changed = Document(copy.deepcopy(self._document.values), dict(self._document.places))
+        values, roots = self._document.values, {name.split(".")[0] for name in fields}
+        # a study may have thousands of variants, each a recipe: what they have in common is not checked anew
+        checked = {} if roots & {"study", "data"} else {"study": self.study}
+        own = {name: value for name, value in values.items() if name not in checked}
+        changed = Document(copy.deepcopy(own), dict(self._document.places))
         for name, value in fields.items():
-            set_value(changed, name, copy.deepcopy(value))
-        return type(self).from_document(changed)
+            set_value(changed, name, copy.deepcopy(value), origin or Place(f"{name}={value}"))
+        recipe = type(self).from_document(changed)
+        if not checked:
+            return recipe
+        changed.values["study"] = values.get("study", {})
+        again = recipe.model_copy(update=checked)
+        again._document = changed
+        return again
 
     def complain(self, problems: Sequence[Problem]) -> None:
         """Raise a `RecipeError` that places problems found later, by the planner, in the recipe's file."""
         raise_problems(problems, self._document)
 
     def datablock(self, phase: str | None = None, on: Sequence[str] | None = None) -> DataBlock:
-        """The plain fastai DataBlock of a phase (default: the last); its items are `ablate.data.items.Item`."""
+        """The plain fastai DataBlock of a phase (default: the last), over `ablate.data.items.Item`s."""
         from ablate.training.data import datablock
 
         return datablock(self.parts(phase, on))
 
-    def dataloaders(self, phase: str | None = None, on: Sequence[str] | None = None, seed: int = 0) -> DataLoaders:
+    def dataloaders(
+        self, phase: str | None = None, on: Sequence[str] | None = None, seed: int = 0
+    ) -> DataLoaders:
         """Plain fastai DataLoaders of a phase (default: the last).
 
         Args:
@@ -101,7 +132,9 @@ class Recipe(RecipeFields):
 
         return dataloaders(self.parts(phase, on, seed))
 
-    def learner(self, on: Sequence[str] = (), phase: str | None = None, seed: int = 0, fold: int = 0) -> Learner:
+    def learner(
+        self, on: Sequence[str] = (), phase: str | None = None, seed: int = 0, fold: int = 0
+    ) -> Learner:
         """A plain fastai Learner with initial weights: `lr_find`, `fit_one_cycle`, `show_results` …
 
         Args:
@@ -125,7 +158,7 @@ class Recipe(RecipeFields):
         return recipe_parts(self, phase, on or (), seed, fold)
 
     def run(self, out: str | Path | None = None, **options: Any) -> Study:
-        """Run the study, or what is left of it, and return it; options as of `ablate.study.execute.run_study`."""
+        """Run the study, or what is left of it; options as of `ablate.study.execute.run_study`."""
         from ablate.study.execute import run_study
 
         return run_study(self, out, **options)

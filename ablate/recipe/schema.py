@@ -19,32 +19,36 @@ Rate = Annotated[float, Field(gt=0)]
 class Section(BaseModel):
     """A part of a recipe: unknown keys and wrong types are errors, values do not change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class ImageColumn(Section):
     """Where a table says which image a row is about."""
 
-    column: str = Field("image", description="The column with the image's file name.")
-    folder: str = Field("", description="The folder of the images, under data.root.")
-    suffix: str = Field("", description="Added to each name, for tables without it: .jpg")
+    column: str = Field(default="image", description="The column with the image's file name.")
+    folder: str = Field(default="", description="The folder of the images, under data.root.")
+    suffix: str = Field(default="", description="Added to each name, for tables without it: .jpg")
 
 
 class LabelColumn(Section):
     """Where a table says what an image shows."""
 
-    column: str = Field("label", description="The column with the class.")
+    column: str = Field(default="label", description="The column with the class.")
 
 
 class Split(Section):
     """How items are divided into training and validation; the same for all trials."""
 
-    column: str | None = Field(None, description="A column of booleans: true is validation.")
-    random: float | None = Field(None, gt=0, lt=1, description="The share of items held out at random.")
-    folds: int | None = Field(None, ge=2, description="The number of folds of a cross-validation.")
-    stratify: bool = Field(True, description="Keep the class shares equal on both sides.")
-    group: str | None = Field(None, description="A column (patient, lesion) whose rows stay on one side.")
-    seed: int = Field(0, ge=0, description="The split's own seed, apart from the trials' seeds.")
+    column: str | None = Field(default=None, description="A column of booleans: true is validation.")
+    random: float | None = Field(
+        default=None, gt=0, lt=1, description="The share of items held out at random."
+    )
+    folds: int | None = Field(default=None, ge=2, description="The number of folds of a cross-validation.")
+    stratify: bool = Field(default=True, description="Keep the class shares equal on both sides.")
+    group: str | None = Field(
+        default=None, description="A column (patient, lesion) whose rows stay on one side."
+    )
+    seed: int = Field(default=0, ge=0, description="The split's own seed, apart from the trials' seeds.")
 
     @model_validator(mode="after")
     def _one_way(self) -> Split:
@@ -58,11 +62,15 @@ class TestSplit(Section):
 
     __test__ = False  # not a test class, whatever pytest makes of the name
 
-    column: str | None = Field(None, description="A column of booleans: true is test.")
-    random: float | None = Field(None, gt=0, lt=1, description="The share of items held out at random.")
-    table: str | None = Field(None, description="A further table with the same columns, under data.root.")
-    folder: str | None = Field(None, description="The folder of that table's images, if another.")
-    seed: int = Field(0, ge=0)
+    column: str | None = Field(default=None, description="A column of booleans: true is test.")
+    random: float | None = Field(
+        default=None, gt=0, lt=1, description="The share of items held out at random."
+    )
+    table: str | None = Field(
+        default=None, description="A further table with the same columns, under data.root."
+    )
+    folder: str | None = Field(default=None, description="The folder of that table's images, if another.")
+    seed: int = Field(default=0, ge=0)
 
     @model_validator(mode="after")
     def _one_way(self) -> TestSplit:
@@ -75,10 +83,11 @@ class Data(Section):
     """Where the images and their labels are, and how they are split."""
 
     source: Literal["table", "folders", "digits"] | None = Field(
-        None, description="Default: table if there is one, folders if there is only a root, else digits."
+        default=None,
+        description="Default: table if there is one, folders if there is only a root, else digits.",
     )
-    root: str | None = Field(None, description="The folder that the other paths are under.")
-    table: str | None = Field(None, description="A CSV file with a row per image.")
+    root: str | None = Field(default=None, description="The folder that the other paths are under.")
+    table: str | None = Field(default=None, description="A CSV file with a row per image.")
     image: ImageColumn = Field(default_factory=lambda: ImageColumn())
     label: LabelColumn = Field(default_factory=lambda: LabelColumn())
     split: Split = Field(default_factory=lambda: Split(random=0.2))
@@ -101,9 +110,11 @@ class Data(Section):
 class Model(Section):
     """The network: any timm architecture with fastai's head."""
 
-    arch: str = Field("resnet18", min_length=1, description="A timm architecture.")
-    pretrained: bool = Field(True, description="Start from timm's published weights.")
-    weights: str | None = Field(None, description="A local safetensors file to start from, when offline.")
+    arch: str = Field(default="resnet18", min_length=1, description="A timm architecture.")
+    pretrained: bool = Field(default=True, description="Start from timm's published weights.")
+    weights: str | None = Field(
+        default=None, description="A local safetensors file to start from, when offline."
+    )
 
 
 class Phase(Section):
@@ -111,25 +122,36 @@ class Phase(Section):
 
     name: Name
     epochs: int = Field(ge=1)
-    freeze: bool = Field(False, description="Train the head (and batch norms) alone, as fastai's freeze.")
+    freeze: bool = Field(
+        default=False, description="Train the head (and batch norms) alone, as fastai's freeze."
+    )
     lr: Rate | Annotated[list[Rate], Field(min_length=2, max_length=2)] | Literal["find"] = Field(
-        1e-3, description="One rate, [lowest, highest] over the layers, or find."
+        default=1e-3, description="One rate, [lowest, highest] over the layers, or find."
     )
     batch_size: PositiveInt | None = None
     size: PositiveInt | None = None
     presize: PositiveInt | None = None
-    weight_decay: float | None = Field(None, ge=0)
+    weight_decay: float | None = Field(default=None, ge=0)
     precision: Precision | None = None
-    micro_batch: PositiveInt | None = Field(None, description="Split a batch to fit memory; rates stay.")
+    micro_batch: PositiveInt | None = Field(
+        default=None, description="Split a batch to fit memory; rates stay."
+    )
 
 
 class Variation(Section):
     """One variant of an explicit design."""
 
-    name: str | None = None
+    name: Annotated[str, Field(min_length=1)] | None = None
     on: list[str] = Field(default_factory=list, description="Techniques that are on beside the baseline's.")
     off: list[str] = Field(default_factory=list, description="Techniques of the baseline that are off.")
     set: dict[str, Any] = Field(default_factory=dict, description="Recipe fields and their values.")
+
+    @property
+    def full_name(self) -> str:
+        """The name given, or one made of the changes: `baseline+mixup-augment+model.arch=resnet34`."""
+        parts = [f"+{name}" for name in self.on] + [f"-{name}" for name in self.off]
+        parts += [f"+{name}={value}" for name, value in self.set.items()]
+        return self.name or "baseline" + "".join(parts)
 
 
 class Study(Section):
@@ -138,15 +160,26 @@ class Study(Section):
     baseline: list[str] = Field(default_factory=list, description="What is on in the reference variant.")
     vary: list[str | dict[str, list[Any]]] = Field(default_factory=list, description="The factors.")
     design: Design | list[list[str] | Variation] = "one_at_a_time"
-    seeds: PositiveInt | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = 5
-    folds: list[int] | None = Field(None, min_length=1, description="Which folds to run; default all.")
+    seeds: (
+        Annotated[int, Field(ge=1, le=10_000)]
+        | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    ) = 5
+    folds: list[int] | None = Field(
+        default=None, min_length=1, description="Which folds to run; default all."
+    )
     metric: str = "accuracy"
-    smallest_effect: float = Field(0.005, gt=0, description="The smallest difference that matters.")
+    smallest_effect: float = Field(default=0.005, gt=0, description="The smallest difference that matters.")
 
     @property
     def seed_list(self) -> list[int]:
         """The seeds themselves: `5` means 0 to 4."""
         return list(range(self.seeds)) if isinstance(self.seeds, int) else list(self.seeds)
+
+    @property
+    def variations(self) -> list[Variation]:
+        """The variants of an explicit design, beside the baseline; none of the other designs has any."""
+        given = self.design if isinstance(self.design, list) else []
+        return [Variation(on=one) if isinstance(one, list) else one for one in given]
 
 
 class RecipeFields(Section):
@@ -155,15 +188,18 @@ class RecipeFields(Section):
     name: Name
     data: Data = Field(default_factory=lambda: Data())
     model: Model = Field(default_factory=lambda: Model())
-    size: PositiveInt = Field(224, description="The size of the last phase, of validation and prediction.")
+    size: PositiveInt = Field(
+        default=224, description="The size of the last phase, of validation and prediction."
+    )
     presize: PositiveInt | None = Field(
-        None, description="The shorter side that images are resized to before cropping; default: size."
+        default=None,
+        description="The shorter side that images are resized to before cropping; default: size.",
     )
     batch_size: PositiveInt = 64
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     precision: Precision = "float32"
     micro_batch: PositiveInt | None = None
-    deterministic: bool = Field(False, description="Bit for bit on cuda too, at some cost in speed.")
+    deterministic: bool = Field(default=False, description="Bit for bit on cuda too, at some cost in speed.")
     phases: list[Phase] = Field(min_length=1)
     techniques: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Options by technique.")
     study: Study = Field(default_factory=lambda: Study())

@@ -83,7 +83,10 @@ def _listed(name: str, levels: list[Any], study: Study, techniques: Sequence[str
 def variants(study: Study, found: Sequence[Factor]) -> list[Variant]:
     """All variants of a design, the reference first wherever the design has it."""
     if isinstance(study.design, list):
-        return [Variant("baseline", {}), *(_explicit(given, i) for i, given in enumerate(study.design))]
+        return [
+            _explicit(study, Variation(name="baseline")),
+            *(_explicit(study, given) for given in study.variations),
+        ]
     return {
         "one_at_a_time": _one_at_a_time,
         "leave_one_out": _leave_one_out,
@@ -144,32 +147,59 @@ def _one_at_a_time_contrasts(found: Sequence[Factor], made: Sequence[Variant]) -
     ]
 
 
+def _out(factor: Factor) -> Level:
+    """The level that a factor has where it is left out: off, or else the reference."""
+    return next((level for level in factor.levels if level.label == OFF), factor.reference)
+
+
+def _in(factor: Factor) -> list[Level]:
+    """The other levels; the last of them is that of the full variant."""
+    return [level for level in factor.levels if level is not _out(factor)]
+
+
 def _leave_one_out(found: Sequence[Factor]) -> list[Variant]:
-    full = {factor.name: factor.levels[-1] for factor in found}
-    without = [Variant(f"full-{f.name}", full | {f.name: f.reference}) for f in found]
-    return [Variant("full", full), *without]
+    full = {factor.name: _in(factor)[-1] for factor in found}
+    made = [Variant("full", full)]
+    for f in found:
+        made.append(Variant(f"full-{f.name}", full | {f.name: _out(f)}))
+        made += [Variant(f"full+{f.name}={level.label}", full | {f.name: level}) for level in _in(f)[:-1]]
+    return made
 
 
 def _leave_one_out_contrasts(found: Sequence[Factor], made: Sequence[Variant]) -> list[Contrast]:
+    """Every level against the factor left out, so that positive means it helps."""
     return [
-        _pair(factor.name, factor.levels[-1].label, "full", variant.name)
-        for factor, variant in zip(found, made[1:], strict=True)
+        _pair(
+            f.name,
+            level.label,
+            "full" if level is _in(f)[-1] else f"full+{f.name}={level.label}",
+            f"full-{f.name}",
+        )
+        for f in found
+        for level in _in(f)
     ]
 
 
 def _cumulative(found: Sequence[Factor]) -> list[Variant]:
-    levels, steps = _references(found), [_references(found)]
+    """A step for every level; the next factor's steps stand on the last level of the one before."""
+    levels = _references(found)
+    steps = [levels]
     for factor in found:
-        levels = levels | {factor.name: factor.levels[-1]}
-        steps.append(levels)
+        own = [levels | {factor.name: level} for level in factor.levels[1:]]
+        steps += own
+        levels = own[-1]
     return [_variant(step, found) for step in steps]
 
 
 def _cumulative_contrasts(found: Sequence[Factor], made: Sequence[Variant]) -> list[Contrast]:
-    return [
-        _pair(factor.name, factor.levels[-1].label, after.name, before.name)
-        for factor, (before, after) in zip(found, itertools.pairwise(made), strict=True)
-    ]
+    pairs, before, steps = [], made[0], iter(made[1:])
+    for factor in found:
+        after = before
+        for level in factor.levels[1:]:
+            after = next(steps)
+            pairs.append(_pair(factor.name, level.label, after.name, before.name))
+        before = after
+    return pairs
 
 
 def _factorial(found: Sequence[Factor]) -> list[Variant]:
@@ -184,13 +214,15 @@ def _factorial_contrasts(found: Sequence[Factor], made: Sequence[Variant]) -> li
     Two-factor interactions (exploratory): how much the difference that one makes changes with the other.
     """
     mains = [
-        Contrast(f.name, level.label, f.name if level.label == ON else f"{f.name}={level.label}", weights)
+        Contrast(f.name, level.label, _title(f, level), weights)
         for f in found
         for level in f.levels[1:]
         if (weights := _product_weights({f.name: (level, f.reference)}, made))
     ]
     interactions = [
-        Contrast(f"{a.name}:{b.name}", f"{x.label}:{y.label}", f"{a.name} × {b.name}", weights, primary=False)
+        Contrast(
+            f"{a.name}:{b.name}", f"{x.label}:{y.label}", f"{_title(a, x)} × {_title(b, y)}", weights, False
+        )
         for a, b in itertools.combinations(found, 2)
         for x in a.levels[1:]
         for y in b.levels[1:]
@@ -199,7 +231,13 @@ def _factorial_contrasts(found: Sequence[Factor], made: Sequence[Variant]) -> li
     return mains + interactions
 
 
-def _product_weights(differences: dict[str, tuple[Level, Level]], made: Sequence[Variant]) -> dict[str, float]:
+def _title(factor: Factor, level: Level) -> str:
+    return factor.name if level.label == ON else f"{factor.name}={level.label}"
+
+
+def _product_weights(
+    differences: dict[str, tuple[Level, Level]], made: Sequence[Variant]
+) -> dict[str, float]:
     signs = {}
     for variant in made:
         sign = 1.0
@@ -214,23 +252,21 @@ def _product_weights(differences: dict[str, tuple[Level, Level]], made: Sequence
     return {name: sign * scale / positive for name, sign in signs.items()}
 
 
-def _explicit(given: list[str] | Variation, number: int) -> Variant:
-    if isinstance(given, list):
-        given = Variation(on=given)
-    levels = {name: Level(ON, on={name: {}}) for name in given.on}
-    levels |= {name: Level(OFF, off=(name,)) for name in given.off}
+def _explicit(study: Study, given: Variation) -> Variant:
+    """A variant of an explicit design, with a level for every technique that any of its variants changes."""
+    changed = dict.fromkeys(name for other in study.variations for name in [*other.on, *other.off])
+    on = [name for name in [*study.baseline, *given.on] if name not in given.off]
+    levels = {name: Level(ON, on={name: {}}) if name in on else Level(OFF, off=(name,)) for name in changed}
     levels |= {name: Level(str(value), set={name: value}) for name, value in given.set.items()}
-    parts = [f"+{name}" for name in given.on] + [f"-{name}" for name in given.off]
-    parts += [f"+{name}={value}" for name, value in given.set.items()]
-    return Variant(given.name or "baseline" + "".join(parts), levels)
+    return Variant(given.full_name, levels)
 
 
 def resolve(study: Study, variant: Variant) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
     """What a variant means for the recipe.
 
     Returns:
-        The recipe fields that it sets, by dotted name, and the techniques that are on, each with the options that
-        the variant gives it beside those of the recipe.
+        The recipe fields that it sets, by dotted name, and the techniques that are on, each with the options
+        that the variant gives it beside those of the recipe.
     """
     fields: dict[str, Any] = {}
     on: dict[str, dict[str, Any]] = {name: {} for name in study.baseline}

@@ -42,7 +42,7 @@ def print_plan(numbers: dict[str, Any], plan: Plan, console: Console | None = No
         plan: The plan itself.
         console: Where to print; default stdout.
     """
-    console = console or make_console()
+    console = make_console() if console is None else console
     console.print(_numbers_table(numbers, plan))
     console.print(_variants_table(plan))
     if plan.contrasts:
@@ -81,7 +81,7 @@ def _numbers_table(numbers: dict[str, Any], plan: Plan) -> Table:
 
 
 def _detectable(numbers: dict[str, Any]) -> str:
-    """The smallest effect that such a study finds four times in five, if a tenth of the images is misjudged."""
+    """The smallest effect that such a study finds four times in five, if a tenth of its answers is wrong."""
     effect, seeds, images = numbers["detectable_effect"], numbers["seeds"], numbers["valid_images"]
     with_ = f"with {_count(seeds, 'seed')} and {_count(images, 'image')}"
     if effect is None:
@@ -132,9 +132,11 @@ def _contrasts_table(plan: Plan) -> Table:
     table.add_column("level", overflow="fold")
     table.add_column("comparison", overflow="fold")
     table.add_column("note")
+    predicts = {trial.variant: trial.predict for trial in reversed(plan.trials)}
     for contrast in plan.contrasts[:MOST_ROWS]:
         notes = [] if contrast.primary else ["exploratory"]
         notes += ["unequal epochs"] if contrast.unequal_epochs else []
+        notes += ["nothing differs"] if len({predicts[variant] for variant in contrast.weights}) == 1 else []
         table.add_row(contrast.factor, contrast.level, contrast.name, ", ".join(notes))
     if len(plan.contrasts) > MOST_ROWS:
         table.add_row(f"… and {len(plan.contrasts) - MOST_ROWS} more", "", "", "")
@@ -148,7 +150,7 @@ def print_check(report: CheckReport, console: Console | None = None) -> None:
         report: As `ablate.data.check.check_data` gives it.
         console: Where to print; default stdout.
     """
-    console = console or make_console()
+    console = make_console() if console is None else console
     console.print(_counts_table(report.counts, report.classes))
     if report.n_items > len(report.bad):
         low_w, low_h, high_w, high_h = report.sizes
@@ -164,7 +166,7 @@ def print_check(report: CheckReport, console: Console | None = None) -> None:
     ]
     _print_list(console, "the same image on two sides of a split", leaks)
     _print_list(
-        console, "the same image more than once", [" = ".join(map(str, ids)) for ids in report.repeats]
+        console, "the same image with different labels", [" = ".join(map(str, ids)) for ids in report.repeats]
     )
     console.print(_verdict(report), soft_wrap=True)
 
@@ -203,15 +205,15 @@ def _verdict(report: CheckReport) -> str:
         return f"{len(report.bad)} of {images} cannot be used; mend them or drop their rows."
     if report.leaks:
         return (
-            f"All {images} can be used, but {len(report.leaks)} of them stand on two sides of a split, so scores "
-            "would be too good; keep copies on one side with data.split.group, or drop them."
+            f"All {images} can be used, but some stand on two sides of a split, so scores would be too good; "
+            "keep copies on one side with data.split.group, or drop them."
         )
     return f"All {images} can be used, and none stands on two sides of a split."
 
 
 def print_techniques(console: Console | None = None) -> None:
     """Print every technique: what it does, its options with defaults, its paper."""
-    console = console or make_console()
+    console = make_console() if console is None else console
     for name, technique in techniques.registry().items():
         console.print(name, style="bold")
         console.print(Padding((technique.__doc__ or "").strip().splitlines()[0], (0, 0, 0, 2)))

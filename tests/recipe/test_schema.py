@@ -1,0 +1,84 @@
+"""ablate.recipe.schema: fields, types and defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from ablate.recipe.schema import Data, Phase, RecipeFields, Section, Split, Study, Variation
+
+PHASES = [{"name": "one", "epochs": 1}]
+
+
+def test_defaults_are_the_digits_at_random() -> None:
+    recipe = RecipeFields.model_validate({"name": "a", "phases": PHASES})
+    assert (recipe.data.kind, recipe.data.split.random, recipe.data.split.stratify) == ("digits", 0.2, True)
+    assert (recipe.study.design, recipe.study.seed_list) == ("one_at_a_time", [0, 1, 2, 3, 4])
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [({}, "digits"), ({"root": "a"}, "folders"), ({"table": "a.csv"}, "table"), ({"root": "a", "source": "digits"}, "digits")],
+)
+def test_source_is_inferred(given: dict[str, Any], kind: str) -> None:
+    assert Data.model_validate(given).kind == kind
+
+
+@pytest.mark.parametrize("given", [{"source": "table"}, {"source": "folders"}, {"source": "nothing"}])
+def test_incomplete_sources_are_refused(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Data.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{}, {"random": 0.2, "folds": 3}, {"folds": 1}, {"random": 0}, {"random": 1}, {"random": 1.5}, {"folds": 3.0}],
+)
+def test_splits_that_cannot_be(given: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Split.model_validate(given)
+
+
+@pytest.mark.parametrize("rate", [1, 1e-3, [1e-6, 1e-4], "find"])
+def test_rates(rate: Any) -> None:
+    assert Phase.model_validate({"name": "a", "epochs": 1, "lr": rate}).lr == rate
+
+
+@pytest.mark.parametrize("rate", [0, -1, "fast", [1e-3], [1, 2, 3], True, None, float("inf"), float("nan")])
+def test_rates_that_are_none(rate: Any) -> None:
+    with pytest.raises(ValidationError):
+        Phase.model_validate({"name": "a", "epochs": 1, "lr": rate})
+
+
+@pytest.mark.parametrize("name", ["", "a b", "../a", ".a", "-a", "a/b", "a" * 101, 5, None])
+def test_names_that_are_no_file_names(name: Any) -> None:
+    with pytest.raises(ValidationError):
+        RecipeFields.model_validate({"name": name, "phases": PHASES})
+
+
+@pytest.mark.parametrize(("field", "value"), [("epochs", 1.0), ("epochs", "1"), ("freeze", 1), ("batch_size", True)])
+def test_types_are_strict(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Phase.model_validate({"name": "a", "epochs": 1, field: value})
+
+
+def test_every_section_refuses_unknown_keys() -> None:
+    sections = list(Section.__subclasses__())
+    assert len(sections) >= 8
+    for section in sections:
+        with pytest.raises(ValidationError, match="extra_forbidden|Extra inputs"):
+            section.model_validate({"no_such_key": 1})
+
+
+def test_seeds_by_count_or_by_name() -> None:
+    assert Study(seeds=2).seed_list == [0, 1]
+    assert Study(seeds=[7, 3]).seed_list == [7, 3]
+
+
+def test_variations_get_names() -> None:
+    study = Study(design=[["mixup", "tta"], Variation(off=["augment"], set={"model.arch": "a"}), Variation(name="x", on=["tta"])])
+    names = [variation.full_name for variation in study.variations]
+    assert names == ["baseline+mixup+tta", "baseline-augment+model.arch=a", "x"]
+    assert Study(design="factorial").variations == []
