@@ -103,7 +103,7 @@ class Recipe(RecipeFields):
         recipe = type(self).from_document(changed)
         if not checked:
             return recipe
-        changed.values["study"] = values.get("study", {})
+        changed.values |= {name: values[name] for name in checked if name in values}
         again = recipe.model_copy(update=checked)
         again._document = changed
         return again

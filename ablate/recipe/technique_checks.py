@@ -41,7 +41,7 @@ def option_problems(name: str, options: Any, location: Location) -> list[Problem
 def phase_name_problems(recipe: RecipeFields) -> Iterator[Problem]:
     """Techniques that name a phase which neither the recipe nor another technique has."""
     built = [techniques.build(name, options) for name, options in recipe.techniques.items()]
-    phases = {phase.name for phase in compose.edit_phases(_adding(built), recipe.phases)}
+    phases = [phase.name for phase in compose.edit_phases(_adding(built), recipe.phases)]
     for technique in built:
         for name in technique.phase_names():
             if name not in phases:

@@ -65,7 +65,7 @@ class Technique(BaseModel):
     technique takes part in. `order` places it among others where more than one acts on the same thing.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     name: ClassVar[str]
     paper: ClassVar[str] = ""

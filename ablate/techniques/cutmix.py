@@ -45,13 +45,13 @@ def random_box(height: int, width: int, share: float, rng: np.random.Generator) 
         Top, bottom, left, right, with bottom and right exclusive (Yun et al. 2019, eq. 2).
     """
     side = np.sqrt(1 - share)
-    half_height, half_width = int(height * side) // 2, int(width * side) // 2
+    box_height, box_width = int(height * side), int(width * side)
     y, x = int(rng.integers(height)), int(rng.integers(width))
     return (
-        max(y - half_height, 0),
-        min(y + half_height, height),
-        max(x - half_width, 0),
-        min(x + half_width, width),
+        max(y - box_height // 2, 0),
+        min(y + (box_height + 1) // 2, height),  # an odd side keeps its last pixel, as in timm
+        max(x - box_width // 2, 0),
+        min(x + (box_width + 1) // 2, width),
     )
 
 

@@ -17,6 +17,7 @@ from fastai.metrics import accuracy
 from fastai.optimizer import Adam
 from fastai.vision.learner import vision_learner
 from safetensors import SafetensorError
+from torch import nn
 
 from ablate.errors import AblateError
 from ablate.recipe.schema import Model
@@ -40,7 +41,8 @@ def build_learner(parts: Parts, dls: DataLoaders, *, initial: bool = True, folde
     context, techniques = parts.context, compose.ordered(parts.on.values())
     check_arch(parts.model.arch)
     whole_trial = replace(parts.streams, phase="")
-    torch.manual_seed(whole_trial.integer("init"))
+    seed = whole_trial.integer("init")
+    torch.manual_seed(seed)
     optimizer = Adam
     for technique in compose.ordered(parts.active):
         optimizer = technique.optimizer(optimizer, context)
@@ -55,6 +57,8 @@ def build_learner(parts: Parts, dls: DataLoaders, *, initial: bool = True, folde
         path=folder,
         cbs=[*_own_callbacks(parts), *compose.callbacks(parts.active, context)],
     )
+    if initial and parts.model.weights:
+        _refuse_unloaded(learn.model[0].model, parts.model, seed)
     for technique in techniques:
         if technique.overrides("model"):
             torch.manual_seed(whole_trial.integer(f"init.{technique.name}"))
@@ -100,6 +104,18 @@ def _vision_learner(dls: DataLoaders, model: Model, initial: bool, **kwargs: Any
         if not pretrained or model.weights:
             raise
         raise AblateError(_no_weights(model.arch, error)) from error
+
+
+def _refuse_unloaded(body: nn.Module, model: Model, seed: int) -> None:
+    """Raise unless every weight matrix came from the file; timm only warns of those that it did not find there."""
+    torch.manual_seed(seed)
+    fresh = timm.create_model(model.arch, pretrained=False, num_classes=0).state_dict()
+    untouched = [name for name, p in body.named_parameters() if p.ndim > 1 and torch.equal(p, fresh[name])]
+    if untouched:
+        raise AblateError(
+            f"model.weights: {model.weights} does not fit {model.arch}: it has no {untouched[0]}, nor "
+            f"{len(untouched) - 1} others; give the weights of the same architecture."
+        )
 
 
 def _no_weights(arch: str, error: Exception) -> str:

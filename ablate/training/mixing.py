@@ -13,9 +13,11 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from fastai.callback.core import Callback
+from fastai.callback.mixup import reduce_loss
 from fastai.layers import NoneReduce
 from torch import Tensor
 
+from ablate.errors import AblateError
 from ablate.streams import Streams
 
 
@@ -43,8 +45,9 @@ class MixedLoss:
         if not mixed:
             return self.loss(prediction, y)
         partner, share = mixed
+        reduction = getattr(self.loss, "reduction", "mean")
         with NoneReduce(self.loss) as each:
-            return torch.lerp(each(prediction, partner), each(prediction, y), share).mean()
+            return reduce_loss(torch.lerp(each(prediction, partner), each(prediction, y), share), reduction)
 
     def __getattr__(self, name: str) -> Any:
         if name == "loss":  # unpickling and copying ask before __init__ has run
@@ -67,12 +70,14 @@ class MixBatches(Callback):
         self.mixers, self.streams = list(mixers), streams
 
     def before_fit(self) -> None:
+        if len(self.learn.cbs.filter(lambda callback: isinstance(callback, MixBatches))) > 1:
+            raise AblateError("mixing: a batch can be mixed once; give the learner one MixBatches with all mixers.")
         self._streams = self.streams or Streams(int(torch.randint(2**62, ())))
-        self._loss = self.learn.loss_func
-        self.learn.loss_func = MixedLoss(self._loss)
+        self.learn.loss_func = MixedLoss(self.learn.loss_func)
 
     def after_fit(self) -> None:
-        self.learn.loss_func = self._loss
+        if isinstance(self.learn.loss_func, MixedLoss):  # another callback's before_fit may have failed first
+            self.learn.loss_func = self.learn.loss_func.loss
 
     def before_batch(self) -> None:
         epoch, batch = int(self.learn.epoch), int(self.learn.iter)

@@ -87,7 +87,9 @@ def test_columns_with_gaps_are_no_labels(make: Make) -> None:
 
 def test_images_in_two_folders(make: Make) -> None:
     table = make("part_1", "", {"file": FILES, "label": KINDS}, share=0.5)
-    with pytest.raises(AblateError, match=r"only 50% of the images in column 'file' are in \S+part_1; a recipe takes"):
+    with pytest.raises(
+        AblateError, match=r"only 50% of the images in column 'file' are in \S+part_1; a recipe takes"
+    ):
         found(table)
 
 
@@ -101,7 +103,9 @@ def test_no_labels(make: Make) -> None:
         found(make("x", "", {"file": FILES, "note": [f"n{i}" for i in range(N)]}))
 
 
-@pytest.mark.parametrize("content", [b"", b"image,label\n", b"\xff\xfe\xff\x00\x01", b'a,b\n"' + b"x" * 200_000 + b'",1\n'])
+@pytest.mark.parametrize(
+    "content", [b"", b"image,label\n", b"\xff\xfe\xff\x00\x01", b'a,b\n"' + b"x" * 200_000 + b'",1\n']
+)
 def test_no_table(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(content)

@@ -27,8 +27,11 @@ def test_a_folder(photos: Path, tmp_path: Path) -> None:
     assert (recipe.data.kind, recipe.data.root, recipe.name) == ("folders", str(photos), "photos")
     assert (numbers["trials"], numbers["variants"]) == (25, 5)
     assert [contrast.factor for contrast in plan.contrasts] == [
-        "mixup", "label_smoothing", "tta", "progressive_resizing",
-    ]  # fmt: skip
+        "mixup",
+        "label_smoothing",
+        "tta",
+        "progressive_resizing",
+    ]
     assert recipe.size == 64  # the photos are small
     assert recipe.batch_size < 19
 
@@ -68,7 +71,9 @@ def test_names_that_need_quotes(photos: Path, tmp_path: Path) -> None:
 def test_nothing_is_replaced_without_force(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.yaml"
     out.write_text("mine")
-    with pytest.raises(AblateError, match=r"r.yaml: is there already; --force replaces it, --out names another"):
+    with pytest.raises(
+        AblateError, match=r"r.yaml: is there already; --force replaces it, --out names another"
+    ):
         write_recipe(photos, out, force=False)
     assert out.read_text() == "mine"
     write_recipe(photos, out, force=True)
@@ -82,7 +87,9 @@ def test_a_missing_source(tmp_path: Path) -> None:
 
 def test_folders_that_are_no_classes(photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(AblateError, match="has no folder with images, and needs one for each class, such as cat/1"):
+    with pytest.raises(
+        AblateError, match="has no folder with images, and needs one for each class, such as cat/1"
+    ):
         write_recipe(tmp_path / "empty", tmp_path / "r.yaml", force=False)
     with pytest.raises(AblateError, match="has one folder with images, photos, and needs one for each class"):
         write_recipe(tmp_path, tmp_path / "r.yaml", force=False)
@@ -112,7 +119,9 @@ def test_a_folder_that_is_read_only(photos: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(AblateError, match=r"r.yaml: cannot be written \(Permission denied\)\.$"):
         write_recipe(photos, tmp_path / "r.yaml", force=False)
-    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".cache")) == ["photos"]
+    assert sorted(path.name for path in tmp_path.iterdir() if not path.name.startswith(".cache")) == [
+        "photos"
+    ]
 
 
 def test_a_table_that_cannot_be_used_leaves_nothing(photos: Path, tmp_path: Path) -> None:

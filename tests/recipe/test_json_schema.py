@@ -40,7 +40,16 @@ def test_recipes_that_ship(validator: Draft202012Validator, path: Path) -> None:
         {"phases": [{"name": "one", "epochs": "${EPOCHS}", "lr": "find", "freeze": "${FREEZE:-true}"}]},
         {"techniques": {"progressive_resizing": {"one": 32, "two": {"size": 64, "presize": 80}}}},
         {"techniques": {"mixup": {"further": {"epochs": 5}}}},
-        {"study": {"vary": ["mixup", {"mixup": ["off", {"alpha": 1}]}, {"phases.one.lr": [1, 2]}, {"size": [1, 2]}]}},
+        {
+            "study": {
+                "vary": [
+                    "mixup",
+                    {"mixup": ["off", {"alpha": 1}]},
+                    {"phases.one.lr": [1, 2]},
+                    {"size": [1, 2]},
+                ]
+            }
+        },
         {"study": {"design": [["mixup"], {"off": ["tta"], "set": {"model.arch": "a"}}], "seeds": [1, 2]}},
     ],
 )

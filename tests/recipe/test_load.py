@@ -17,7 +17,9 @@ Told = Callable[..., str]
 
 
 def test_yaml_is_1_2(write: Write) -> None:
-    values = read_document(write("a: 1e-3\nb: [on, off, no, yes, y]\nc: true\nd: 010\ne: 1_000\nf: 1:30\n")).values
+    values = read_document(
+        write("a: 1e-3\nb: [on, off, no, yes, y]\nc: true\nd: 010\ne: 1_000\nf: 1:30\n")
+    ).values
     assert values["a"] == 0.001
     assert values["b"] == ["on", "off", "no", "yes", "y"]
     assert values["c"] is True
@@ -49,8 +51,14 @@ def test_places(write: Write) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        ("name: a\nphases: [\n", "r.yaml:3: this is not valid YAML: expected the node content, but found the end of the file."),
-        ("name: a\n\tsize: 3\n", "r.yaml:2: this is not valid YAML: a line starts with a tab; indent with spaces."),
+        (
+            "name: a\nphases: [\n",
+            "r.yaml:3: this is not valid YAML: expected the node content, but found the end of the file.",
+        ),
+        (
+            "name: a\n\tsize: 3\n",
+            "r.yaml:2: this is not valid YAML: a line starts with a tab; indent with spaces.",
+        ),
         ("name: a\nname: b\n", 'r.yaml:2: this is not valid YAML: found duplicate key "name" with value "b"'),
         ("a: 1\n---\nb: 2\n", "r.yaml:2: this is not valid YAML: found another document."),
         ("a: *b\n", "r.yaml:1: this is not valid YAML: found undefined alias 'b'."),
@@ -58,9 +66,12 @@ def test_places(write: Write) -> None:
         ("", "r.yaml: is empty; `ablate init` writes a recipe to start from."),
         ("# nothing\n", "r.yaml: is empty; `ablate init` writes a recipe to start from."),
         ("- a\n", "r.yaml:1: a recipe is a mapping (name: …, phases: …), but this is a list."),
-        ("hello\n", "r.yaml:1: a recipe is a mapping (name: …, phases: …), but this is the single value 'hello'."),
+        (
+            "hello\n",
+            "r.yaml:1: a recipe is a mapping (name: …, phases: …), but this is the single value 'hello'.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_recipe(told: Told, text: str, sentence: str) -> None:
     said = told(whole=text)
     assert said.startswith(sentence)
@@ -134,9 +145,13 @@ class TestExtends:
     def test_missing(self, told: Told, tmp_path: Path) -> None:
         assert told("extends: nix.yaml\n") == "r.yaml:6: extends nix.yaml, but there is no file nix.yaml."
 
-    def test_environment(self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told) -> None:
+    def test_environment(
+        self, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: Told
+    ) -> None:
         write("batch_size: 8\n", name="base.yaml")
-        assert "r.yaml:1: the environment variable BASES is not set" in told(whole="extends: ${BASES}/base.yaml\n")
+        assert "r.yaml:1: the environment variable BASES is not set" in told(
+            whole="extends: ${BASES}/base.yaml\n"
+        )
         monkeypatch.setenv("BASES", str(tmp_path))
         assert read_document(write(whole="extends: ${BASES}/base.yaml\n")).values["batch_size"] == 8
 
@@ -173,10 +188,14 @@ class TestEnvironment:
             monkeypatch.setenv("X", variable)
         assert read_document(write(f"x: '{text}'\n")).values["x"] == value
 
-    def test_paths_stay_text_and_are_absolute(self, write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def test_paths_stay_text_and_are_absolute(
+        self, write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
         monkeypatch.chdir(tmp_path)
         monkeypatch.setenv("X", "2024")
-        data = read_document(write("data: {root: '${X}', table: '${X}'}\nmodel: {weights: w/a.safetensors}\n")).values
+        data = read_document(
+            write("data: {root: '${X}', table: '${X}'}\nmodel: {weights: w/a.safetensors}\n")
+        ).values
         assert data["data"] == {"root": f"{os.getcwd()}/2024", "table": "2024"}
         assert data["model"]["weights"] == f"{os.getcwd()}/w/a.safetensors"
 
@@ -185,12 +204,19 @@ class TestOverrides:
     def test_parse(self) -> None:
         given = ["a.b=1e-3", "c=[1, x]", "d=", "e=a=b", "f={g: off}", " h = 3"]
         assert parse_overrides(given) == {
-            "a.b": 0.001, "c": [1, "x"], "d": "", "e": "a=b", "f": {"g": "off"}, "h": 3,
-        }  # fmt: skip
+            "a.b": 0.001,
+            "c": [1, "x"],
+            "d": "",
+            "e": "a=b",
+            "f": {"g": "off"},
+            "h": 3,
+        }
 
     @pytest.mark.parametrize("given", ["a", "=3", " =3"])
     def test_no_assignment(self, given: str) -> None:
-        with pytest.raises(RecipeError, match="write it as NAME=VALUE, for example --set model.arch=resnet34"):
+        with pytest.raises(
+            RecipeError, match="write it as NAME=VALUE, for example --set model.arch=resnet34"
+        ):
             parse_overrides([given])
 
     @pytest.mark.parametrize("given", ["a=[", "a=*x", 'a=!!int "x"', "a={b"])
@@ -232,7 +258,9 @@ class TestOverrides:
         ],
     )
     def test_names_that_lead_nowhere(self, name: str, sentence: str) -> None:
-        document = Document({"phases": [{"name": "head"}, {"name": "tune"}], "name": "x", "list": [1, 2], "none": []})
+        document = Document(
+            {"phases": [{"name": "head"}, {"name": "tune"}], "name": "x", "list": [1, 2], "none": []}
+        )
         with pytest.raises(RecipeError) as caught:
             set_value(document, name, 9)
         assert str(caught.value) == f"--set {name}=9: {sentence}"

@@ -18,7 +18,10 @@ Told = Callable[..., str]
     [
         ("sise: 3", "r.yaml:6: sise is no setting; did you mean size?"),
         ("model:\n  arhc: x", "r.yaml:7: model.arhc is no setting; did you mean arch?"),
-        ("data:\n  split: {randm: 0.2, folds: 3}", "r.yaml:7: data.split.randm is no setting; did you mean random?"),
+        (
+            "data:\n  split: {randm: 0.2, folds: 3}",
+            "r.yaml:7: data.split.randm is no setting; did you mean random?",
+        ),
         ("batch_size: big", "r.yaml:6: batch_size is 'big', but must be a whole number."),
         ("batch_size: 1.5", "r.yaml:6: batch_size is 1.5, but must be a whole number."),
         ("batch_size: true", "r.yaml:6: batch_size is true, but must be a whole number."),
@@ -28,7 +31,10 @@ Told = Callable[..., str]
         ("weight_decay: .inf", "r.yaml:6: weight_decay is inf, but must be a finite number."),
         ("precision: half", "r.yaml:6: precision is 'half', but must be float32, bfloat16 or float16."),
         ("model: resnet18", "r.yaml:6: model is 'resnet18', but must be a mapping (name: value)."),
-        ("model:", "r.yaml:6: model is empty, but must be a mapping (name: value); write {} to leave everything as it is."),
+        (
+            "model:",
+            "r.yaml:6: model is empty, but must be a mapping (name: value); write {} to leave everything as it is.",
+        ),
         ("model: {arch: ''}", "r.yaml:6: model.arch is '', but must be some text."),
         ("model: {arch: 18}", "r.yaml:6: model.arch is 18, but must be text."),
         (
@@ -40,7 +46,10 @@ Told = Callable[..., str]
             "data: {split: {folds: 3, random: 0.2}}",
             "r.yaml:6: data.split cannot work: give exactly one of column, random and folds.",
         ),
-        ("data: {source: table}", "r.yaml:6: data cannot work: source: table needs a table, such as table: train.csv."),
+        (
+            "data: {source: table}",
+            "r.yaml:6: data cannot work: source: table needs a table, such as table: train.csv.",
+        ),
         ("study: {vary: mixup}", "r.yaml:6: study.vary is 'mixup', but must be a list."),
         ("study: {vary: [3]}", "r.yaml:6: study.vary.0 is 3, but must be text or a mapping (name: value)."),
         ("study: {vary: [{mixup: on}]}", "r.yaml:6: study.vary.0.mixup is 'on', but must be a list."),
@@ -55,7 +64,7 @@ Told = Callable[..., str]
         ("study: {smallest_effect: 0}", "r.yaml:6: study.smallest_effect is 0, but must be above 0."),
         ("3: 4", "r.yaml:6: 3 is no setting; there are name, data,"),
     ],
-)  # fmt: skip
+)
 def test_one_sentence_with_file_and_line(told: Told, more: str, sentence: str) -> None:
     said = told(more + "\n")
     assert said.startswith(sentence)
@@ -101,7 +110,13 @@ def test_suggestions() -> None:
 
 
 def test_values_are_shown_as_written_and_cut_off() -> None:
-    assert [shown(value) for value in (None, True, False, "a", 1.5)] == ["empty", "true", "false", "'a'", "1.5"]
+    assert [shown(value) for value in (None, True, False, "a", 1.5)] == [
+        "empty",
+        "true",
+        "false",
+        "'a'",
+        "1.5",
+    ]
     assert len(shown("a" * 1000)) == 58
 
 

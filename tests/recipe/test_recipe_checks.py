@@ -52,7 +52,9 @@ def test_size_above_presize_in_a_technique(write: Write) -> None:
 
 
 def test_a_last_phase_at_another_size(write: Write) -> None:
-    said = planned(write("techniques: {progressive_resizing: {tune: 64}}\nstudy: {vary: [progressive_resizing]}\n"))
+    said = planned(
+        write("techniques: {progressive_resizing: {tune: 64}}\nstudy: {vary: [progressive_resizing]}\n")
+    )
     assert said == (
         "r.yaml:2: size is 32, but the last phase, tune, trains at 64 in baseline+progressive_resizing; "
         "images are predicted at size, so write size: 64, or train tune at 32."

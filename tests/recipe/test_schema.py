@@ -20,7 +20,12 @@ def test_defaults_are_the_digits_at_random() -> None:
 
 @pytest.mark.parametrize(
     ("given", "kind"),
-    [({}, "digits"), ({"root": "a"}, "folders"), ({"table": "a.csv"}, "table"), ({"root": "a", "source": "digits"}, "digits")],
+    [
+        ({}, "digits"),
+        ({"root": "a"}, "folders"),
+        ({"table": "a.csv"}, "table"),
+        ({"root": "a", "source": "digits"}, "digits"),
+    ],
 )
 def test_source_is_inferred(given: dict[str, Any], kind: str) -> None:
     assert Data.model_validate(given).kind == kind
@@ -34,7 +39,15 @@ def test_incomplete_sources_are_refused(given: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "given",
-    [{}, {"random": 0.2, "folds": 3}, {"folds": 1}, {"random": 0}, {"random": 1}, {"random": 1.5}, {"folds": 3.0}],
+    [
+        {},
+        {"random": 0.2, "folds": 3},
+        {"folds": 1},
+        {"random": 0},
+        {"random": 1},
+        {"random": 1.5},
+        {"folds": 3.0},
+    ],
 )
 def test_splits_that_cannot_be(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
@@ -58,7 +71,9 @@ def test_names_that_are_no_file_names(name: Any) -> None:
         RecipeFields.model_validate({"name": name, "phases": PHASES})
 
 
-@pytest.mark.parametrize(("field", "value"), [("epochs", 1.0), ("epochs", "1"), ("freeze", 1), ("batch_size", True)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("epochs", 1.0), ("epochs", "1"), ("freeze", 1), ("batch_size", True)]
+)
 def test_types_are_strict(field: str, value: Any) -> None:
     with pytest.raises(ValidationError):
         Phase.model_validate({"name": "a", "epochs": 1, field: value})
@@ -78,7 +93,13 @@ def test_seeds_by_count_or_by_name() -> None:
 
 
 def test_variations_get_names() -> None:
-    study = Study(design=[["mixup", "tta"], Variation(off=["augment"], set={"model.arch": "a"}), Variation(name="x", on=["tta"])])
+    study = Study(
+        design=[
+            ["mixup", "tta"],
+            Variation(off=["augment"], set={"model.arch": "a"}),
+            Variation(name="x", on=["tta"]),
+        ]
+    )
     names = [variation.full_name for variation in study.variations]
     assert names == ["baseline+mixup+tta", "baseline-augment+model.arch=a", "x"]
     assert Study(design="factorial").variations == []

@@ -32,17 +32,38 @@ MEASURED = (
             "vary: [model.arch]",
             "vary.0 names the recipe field model.arch; write its levels too, as in {model.arch: [reference, other]}.",
         ),
-        ("vary: [{modl.arch: [a, b]}]", "vary.0.modl.arch is neither a technique nor a recipe field; did you mean model?"),
+        (
+            "vary: [{modl.arch: [a, b]}]",
+            "vary.0.modl.arch is neither a technique nor a recipe field; did you mean model?",
+        ),
         ("vary: [{data.split.random: [0.1, 0.2]}]", f"vary.0.data.split.random {MEASURED}"),
         ("vary: [{study.seeds: [1, 2]}]", f"vary.0.study.seeds {MEASURED}"),
-        ("vary: [{data: [{}, {}]}]", f"vary.0.data {MEASURED}"),
-        ("vary: [{deterministic: [false, true]}]", "vary.0.deterministic holds for a whole study; set it in the recipe."),
-        ("vary: [{model.arch: [a]}]", "vary.0.model.arch needs two levels or more; the first is the reference."),
+        ("vary: [{data: [{}, {root: a}]}]", f"vary.0.data {MEASURED}"),
+        (
+            "vary: [{deterministic: [false, true]}]",
+            "vary.0.deterministic holds for a whole study; set it in the recipe.",
+        ),
+        (
+            "vary: [{model.arch: [a]}]",
+            "vary.0.model.arch needs two levels or more; the first is the reference.",
+        ),
         ("vary: [{size: [32, 32]}]", "vary.0.size.1 is 32, as another level is; levels must differ."),
-        ("vary: [{mixup: [off]}]", "vary.0.mixup needs two levels or more, such as [off, {…}]; the first is the reference."),
-        ("vary: [{mixup: [off, on, on]}]", "vary.0.mixup.2 is 'on', as another level is; levels must differ."),
-        ("vary: [{mixup: [off, no]}]", "vary.0.mixup.1 is 'no', which is no level of a technique; write off, on or options."),
-        ("vary: [{mixup: [off, true]}]", "vary.0.mixup.1 is true, which is no level of a technique; write off, on or options."),
+        (
+            "vary: [{mixup: [off]}]",
+            "vary.0.mixup needs two levels or more, such as [off, {…}]; the first is the reference.",
+        ),
+        (
+            "vary: [{mixup: [off, on, on]}]",
+            "vary.0.mixup.2 is 'on', as another level is; levels must differ.",
+        ),
+        (
+            "vary: [{mixup: [off, no]}]",
+            "vary.0.mixup.1 is 'no', which is no level of a technique; write off, on or options.",
+        ),
+        (
+            "vary: [{mixup: [off, true]}]",
+            "vary.0.mixup.1 is true, which is no level of a technique; write off, on or options.",
+        ),
         ("vary: [{mixup: [off, {alpa: 1}]}]", "vary.0.mixup.1.alpa is no setting; did you mean alpha?"),
         (
             "vary: [{mixup: [on, off]}]",
@@ -54,10 +75,16 @@ MEASURED = (
         ),
         ("design: cumulative", "design cumulative needs factors; name them in study.vary."),
         ("design: []", "design is an empty list; name variants, such as [[mixup], [mixup, cutmix]]."),
-        ("{design: [[mixup]], vary: [tta]}", "vary has no meaning beside an explicit design; drop one of the two."),
+        (
+            "{design: [[mixup]], vary: [tta]}",
+            "vary has no meaning beside an explicit design; drop one of the two.",
+        ),
         ("design: [[mixp]]", "design.0 'mixp' is no technique; did you mean mixup?"),
         ("design: [[]]", "design.0 changes nothing; the baseline is there by itself, so drop it."),
-        ("design: [[tta], [tta]]", "design.1 is a second variant named baseline+tta; give it another name, or drop it."),
+        (
+            "design: [[tta], [tta]]",
+            "design.1 is a second variant named baseline+tta; give it another name, or drop it.",
+        ),
         (
             "design: [{name: baseline, on: [tta]}]",
             "design.0 is a second variant named baseline; give it another name, or drop it.",
@@ -66,9 +93,12 @@ MEASURED = (
         ("{baseline: [tta], design: [[tta]]}", "design.0 turns tta on, but the baseline has it on already."),
         ("design: [{on: [tta], off: [tta]}]", "design.0 has tta both on and off."),
         ("design: [{set: {data.root: a}}]", f"design.0 sets data.root, which {MEASURED}"),
-        ("design: [{set: {modl: a}}]", "design.0 sets modl, which is neither a technique nor a recipe field; did you mean model?"),
+        (
+            "design: [{set: {modl: a}}]",
+            "design.0 sets modl, which is neither a technique nor a recipe field; did you mean model?",
+        ),
     ],
-)  # fmt: skip
+)
 def test_one_sentence(told: Told, study: str, sentence: str) -> None:
     study = study if study.startswith("{") else f"{{{study}}}"
     assert told(f"study: {study}\n") == f"r.yaml:6: study.{sentence}"
@@ -78,7 +108,10 @@ def test_one_sentence(told: Told, study: str, sentence: str) -> None:
     ("study", "sentence"),
     [
         ("vary: [{phases.hed.lr: [1, 2]}]", "phases has no 'hed'; it has head, tune."),
-        ("vary: [{phases.head.lr: [1e-3, fast]}]", "phases.head.lr is 'fast', but must be a number, a list or find."),
+        (
+            "vary: [{phases.head.lr: [1e-3, fast]}]",
+            "phases.head.lr is 'fast', but must be a number, a list or find.",
+        ),
         ("vary: [{model.arc: [a, b]}]", "model.arc is no setting; did you mean arch?"),
         ("vary: [{size.x: [1, 2]}]", "size is a single value, so there is no size.x."),
         ("vary: [{techniques.mixp.alpha: [1, 2]}]", "techniques.mixp is no technique; did you mean mixup?"),
@@ -92,7 +125,9 @@ def test_levels_of_fields_are_tried_where_they_are_written(told: Told, study: st
 
 def test_folds(told: Told) -> None:
     split = "data: {split: {folds: 3}}\n"
-    assert told(split + "study: {folds: [0, 3]}\n") == "r.yaml:7: study.folds.1 3 is no fold; there are 0 to 2."
+    assert (
+        told(split + "study: {folds: [0, 3]}\n") == "r.yaml:7: study.folds.1 3 is no fold; there are 0 to 2."
+    )
     assert told(split + "study: {folds: [1, 1]}\n") == "r.yaml:7: study.folds names 1 twice."
 
 
@@ -110,8 +145,11 @@ def test_what_is_allowed(write: Write) -> None:
     vary = "[augment, mixup, {cutmix: [off, on, {alpha: 0.5}]}, {size: [32, 48]}, {phases.head.lr: [1e-3, find]}]"
     recipe = Recipe.load(write(f"study: {{baseline: [augment], vary: {vary}}}\n"))
     assert [(name, value) for _, name, value in field_levels(recipe.study)] == [
-        ("size", 32), ("size", 48), ("phases.head.lr", 0.001), ("phases.head.lr", "find"),
-    ]  # fmt: skip
+        ("size", 32),
+        ("size", 48),
+        ("phases.head.lr", 0.001),
+        ("phases.head.lr", "find"),
+    ]
     design = "[[mixup], {off: [augment]}, {name: both, on: [mixup, tta], set: {model.arch: resnet34}}]"
     recipe = Recipe.load(write(f"study: {{baseline: [augment], design: {design}}}\n"))
     assert list(field_levels(recipe.study)) == [

@@ -24,14 +24,32 @@ Told = Callable[..., str]
         ("label_smoothing: {eps: 1}", "label_smoothing.eps is 1, but must be below 1."),
         ("tta: {transforms: x}", "tta.transforms is 'x', but must be augment or flips."),
         ("tta: 4", "tta is 4, but must be a mapping (name: value)."),
-        ("augment:", "augment is empty, but must be a mapping (name: value); write {} to leave everything as it is."),
-        ("progressive_resizing: {head: big}", "progressive_resizing.head is 'big', but must be a mapping (name: value)."),
-        ("progressive_resizing: {head: {siz: 3}}", "progressive_resizing.head.siz is no setting; did you mean size?"),
-        ("progressive_resizing: {hed: 16}", "progressive_resizing.hed names a phase 'hed' that does not exist; did you mean head?"),
-        ("mixup: {phases: [tune, tial]}", "mixup.phases.1 names a phase 'tial' that does not exist; did you mean tune?"),
-        ("mixup: {phases: [zzz]}", "mixup.phases.0 names a phase 'zzz' that does not exist; there are head, tune."),
+        (
+            "augment:",
+            "augment is empty, but must be a mapping (name: value); write {} to leave everything as it is.",
+        ),
+        (
+            "progressive_resizing: {head: big}",
+            "progressive_resizing.head is 'big', but must be a mapping (name: value).",
+        ),
+        (
+            "progressive_resizing: {head: {siz: 3}}",
+            "progressive_resizing.head.siz is no setting; did you mean size?",
+        ),
+        (
+            "progressive_resizing: {hed: 16}",
+            "progressive_resizing.hed names a phase 'hed' that does not exist; did you mean head?",
+        ),
+        (
+            "mixup: {phases: [tune, tun]}",
+            "mixup.phases.1 names a phase 'tun' that does not exist; did you mean tune?",
+        ),
+        (
+            "mixup: {phases: [zzz]}",
+            "mixup.phases.0 names a phase 'zzz' that does not exist; there are head, tune.",
+        ),
     ],
-)  # fmt: skip
+)
 def test_one_sentence(told: Told, options: str, sentence: str) -> None:
     said = told(f"techniques:\n  normalize: {{}}\n  {options}\n")
     assert said == f"r.yaml:8: techniques.{sentence}"

@@ -1,0 +1,89 @@
+"""ablate.study.summary: a plan in numbers, and plan.json."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ablate.analysis.contrasts import Contrast
+from ablate.analysis.power import detectable_effect
+from ablate.recipe.recipe import Recipe
+from ablate.study.plan import make_plan
+from ablate.study.prepare import prepare
+from ablate.study.summary import plan_file, plan_numbers
+
+VALUES: dict[str, Any] = {
+    "name": "sums",
+    "size": 32,
+    "phases": [{"name": "one", "epochs": 3}, {"name": "two", "epochs": 2}],
+    "techniques": {"mixup": {"phases": ["two"]}},
+    "study": {"vary": ["mixup", "tta"], "seeds": 3, "metric": "log_loss", "smallest_effect": 0.01},
+}
+
+
+def numbers(**changes: Any) -> dict[str, Any]:
+    recipe = Recipe.from_dict(VALUES | changes)
+    prepared = prepare(recipe)
+    return plan_numbers(recipe, make_plan(recipe, prepared.identities), prepared)
+
+
+def test_numbers_by_hand() -> None:
+    assert numbers() == {
+        "trials": 9,
+        "stages": 3 * (3 + 3),
+        "requested_epochs": 3 * 3 * 5,
+        "unique_epochs": 3 * (5 + 2),
+        "merge_rate": 2.143,
+        "detectable_effect": detectable_effect(359, 3),
+        "variants": 3,
+        "seeds": 3,
+        "folds": 1,
+        "train_images": 1438,
+        "valid_images": 359,
+        "metric": "log_loss",
+        "smallest_effect": 0.01,
+    }
+
+
+def test_all_folds_validate_on_all_images() -> None:
+    got = numbers(data={"split": {"folds": 3}})
+    assert (got["trials"], got["folds"], got["valid_images"], got["train_images"]) == (27, 3, 1797, 1198)
+
+
+def test_more_seeds_see_smaller_effects() -> None:
+    effects = [numbers(study={"seeds": seeds})["detectable_effect"] for seeds in (1, 2, 5, 20)]
+    assert effects[0] is None
+    assert effects[1:] == sorted(effects[1:], reverse=True)
+
+
+def test_plan_json(tmp_path: Path) -> None:
+    recipe = Recipe.from_dict(VALUES)
+    prepared = prepare(recipe)
+    plan = make_plan(recipe, prepared.identities)
+    content = json.loads(plan_file(recipe, plan, prepared, tmp_path, "cpu", 2, quick=True))
+    assert content["name"] == "sums"
+    assert content["quick"] is True
+    assert (content["device"], content["threads"], content["store"]) == ("cpu", 2, str(tmp_path))
+    assert content["summary"] == plan_numbers(recipe, plan, prepared)
+    assert [Contrast.from_dict(values) for values in content["contrasts"]] == plan.contrasts
+    assert set(content["stages"]) == set(plan.stages)
+    assert [trial["variant"] for trial in content["trials"]] == [trial.variant for trial in plan.trials]
+    assert content["classes"] == [str(digit) for digit in range(10)]
+
+
+@pytest.mark.parametrize("side", ["train", "valid"])
+def test_stages_in_plan_json_have_their_whole_settings(side: str, tmp_path: Path) -> None:
+    from ablate.study.plan import stage_key
+
+    recipe = Recipe.from_dict(VALUES)
+    prepared = prepare(recipe)
+    content = json.loads(
+        plan_file(recipe, make_plan(recipe, prepared.identities), prepared, tmp_path, "cpu", 1, False)
+    )
+    for key, stage in content["stages"].items():
+        assert stage_key(stage["settings"]) == key
+        if stage["kind"] == "fit":
+            assert stage["settings"]["data"][side] == getattr(prepared.identities[0], side)
