@@ -12,7 +12,9 @@ import torch
 from fastai.data.core import TfmdDL
 from fastcore.foundation import L
 from fasttransform import ItemTransform
+from PIL import Image
 
+from ablate import devices
 from ablate.data.draws import CENTRE, Draw, Drawer
 from ablate.streams import Streams
 
@@ -25,8 +27,8 @@ class KeyedDL(TfmdDL):
 
     `keyed` gives it its streams. Set `epoch` before each pass; a pass that ends counts it up.
 
-    The global generators of Python, numpy and torch are seeded for every item and every batch too, so transforms
-    from elsewhere that draw from them are as repeatable as ours.
+    The global generators of Python, numpy and torch are seeded for every item and every batch too, the device's for
+    every batch, so transforms from elsewhere that draw from them are as repeatable as ours.
     """
 
     epoch: int = 0
@@ -56,9 +58,19 @@ class KeyedDL(TfmdDL):
         items = self.dataset.items
         return np.array([getattr(items[position], "number", position) for position in positions], dtype=np.int64)
 
+    def __len__(self) -> int:
+        wanted = self._wanted()
+        if wanted is None or self.bs is None:
+            return super().__len__()
+        full, rest = divmod(len(wanted), self.bs)
+        return full + (rest > 0 and not self.drop_last)
+
     def get_idxs(self) -> list[int]:
-        wanted = self.sampler(self.epoch) if self.sampler and self.shuffle else None
+        wanted = self._wanted()
         return super().get_idxs() if wanted is None else wanted.tolist()
+
+    def _wanted(self) -> np.ndarray | None:
+        return self.sampler(self.epoch) if self.sampler and self.shuffle else None
 
     def shuffle_fn(self, idxs: list[int]) -> list[int]:
         if self.streams is None:
@@ -77,10 +89,11 @@ class KeyedDL(TfmdDL):
             yield self._batch(positions, self._draws(positions))
 
     def _batch(self, positions: list[int], draws: list[Draw]) -> Any:
-        if self.read_batch is None:
+        items = [self.dataset.items[position] for position in positions]
+        # `Learner.predict` takes images that are open already, for which fastai leaves the opening out
+        if self.read_batch is None or any(isinstance(item, Image.Image) for item in items):
             return self.do_batch([self._item(p, draw) for p, draw in zip(positions, draws, strict=True)])
-        items = self.dataset.items
-        return self.read_batch([items[position] for position in positions], draws, len(self.dataset.tls) > 1)
+        return self.read_batch(items, draws, len(self.dataset.tls) > 1)
 
     def _draws(self, positions: list[int]) -> list[Draw]:
         if self.drawer is None:
@@ -113,7 +126,10 @@ class SeedBatch(ItemTransform):
 
     def encodes(self, batch: Any):
         if self.loader.streams is not None:
-            _seed_all(self.loader.streams.integer("batch", self.loader.epoch, self.loader.batch))
+            seed = self.loader.streams.integer("batch", self.loader.epoch, self.loader.batch)
+            _seed_all(seed)
+            if self.loader.device is not None and self.loader.device.type in devices.NAMES:
+                devices.load(self.loader.device.type).seed(seed)
             self.loader.batch += 1
         return batch
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ablate.data import draws
 from ablate.techniques.base import Context, InPhases
@@ -31,6 +31,15 @@ class Augment(InPhases):
     max_warp: float = Field(0.2, ge=0, lt=0.5)
     p_affine: float = Field(0.75, ge=0, le=1)
     p_lighting: float = Field(0.75, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        for name, limit in (("max_lighting", 1), ("max_warp", 0.5)):
+            if getattr(self, name) * self.mult >= limit:
+                raise ValueError(f"{name} times mult must be below {limit}")
+        if self.min_zoom > self.max_zoom:
+            raise ValueError("min_zoom must not be above max_zoom")
+        return self
 
     def item_transforms(self, context: Context | None = None) -> list[Any]:
         transforms: list[Any] = []

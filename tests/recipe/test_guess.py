@@ -99,7 +99,7 @@ def test_no_images(make: Make) -> None:
 
 
 def test_no_labels(make: Make) -> None:
-    with pytest.raises(AblateError, match="no column looks like a label .* there are file, note"):
+    with pytest.raises(AblateError, match=r"no column looks like a label .* there are file, note"):
         found(make("x", "", {"file": FILES, "note": [f"n{i}" for i in range(N)]}))
 
 
@@ -109,7 +109,7 @@ def test_no_labels(make: Make) -> None:
 def test_no_table(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "t.csv"
     path.write_bytes(content)
-    with pytest.raises(AblateError, match="t.csv: (has no rows under|cannot be read as CSV)"):
+    with pytest.raises(AblateError, match=r"t.csv: (has no rows under|cannot be read as CSV)"):
         read_columns(path)
 
 

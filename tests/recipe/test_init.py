@@ -19,7 +19,8 @@ def test_a_folder(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "r.yaml"
     said = write_recipe(photos, out, force=False)
     assert said == (
-        f"{out}: a recipe for 24 images in 3 classes (cat 8, dog 8, fox 8), 19 to train on and 5 to validate on. "
+        f"{out}: a recipe for 24 images in 3 classes (cat 8, dog 8, fox 8), 19 to train on and 5 "
+        f"to validate on. "
         f"Next: ablate plan {out}"
     )
     recipe = Recipe.load(out)
@@ -108,7 +109,7 @@ def test_folders_that_are_no_classes(photos: Path, tmp_path: Path) -> None:
 def test_places_that_cannot_be_written(photos: Path, tmp_path: Path, out: str) -> None:
     with pytest.raises(AblateError, match=r"cannot be written \(.+\)\.$"):
         write_recipe(photos, tmp_path / out, force=True)
-    assert not [path for path in tmp_path.rglob("*.yaml*")]
+    assert not list(tmp_path.rglob("*.yaml*"))
     assert (photos / "cat").is_dir()
 
 
@@ -127,7 +128,7 @@ def test_a_folder_that_is_read_only(photos: Path, tmp_path: Path, monkeypatch: p
 def test_a_table_that_cannot_be_used_leaves_nothing(photos: Path, tmp_path: Path) -> None:
     table = photos / "table.csv"
     table.write_text(table.read_text() + "cat/0.jpg,dog,False,dog-9\n")
-    with pytest.raises(AblateError, match="the image 'cat/0.jpg' stands on line 2 too"):
+    with pytest.raises(AblateError, match=r"the image 'cat/0.jpg' stands on line 2 too"):
         write_recipe(table, tmp_path / "r.yaml", force=False)
     assert not (tmp_path / "r.yaml").exists()
 

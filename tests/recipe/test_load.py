@@ -94,7 +94,7 @@ def test_a_missing_recipe_names_those_that_are_there(write: Write, tmp_path: Pat
     write(name="there.yaml")
     with pytest.raises(RecipeError, match=r"nix.yaml: no such recipe. There are: \S*there.yaml\."):
         read_document(tmp_path / "nix.yaml")
-    with pytest.raises(RecipeError, match="no such recipe. `ablate init` writes one"):
+    with pytest.raises(RecipeError, match=r"no such recipe. `ablate init` writes one"):
         read_document(tmp_path / "no" / "nix.yaml")
 
 
@@ -215,7 +215,7 @@ class TestOverrides:
     @pytest.mark.parametrize("given", ["a", "=3", " =3"])
     def test_no_assignment(self, given: str) -> None:
         with pytest.raises(
-            RecipeError, match="write it as NAME=VALUE, for example --set model.arch=resnet34"
+            RecipeError, match=r"write it as NAME=VALUE, for example --set model.arch=resnet34"
         ):
             parse_overrides([given])
 

@@ -33,13 +33,15 @@ Told = Callable[..., str]
         ("model: resnet18", "r.yaml:6: model is 'resnet18', but must be a mapping (name: value)."),
         (
             "model:",
-            "r.yaml:6: model is empty, but must be a mapping (name: value); write {} to leave everything as it is.",
+            "r.yaml:6: model is empty, but must be a mapping (name: value); write {} to leave "
+            "everything as it is.",
         ),
         ("model: {arch: ''}", "r.yaml:6: model.arch is '', but must be some text."),
         ("model: {arch: 18}", "r.yaml:6: model.arch is 18, but must be text."),
         (
             "deterministic: yes",
-            "r.yaml:6: deterministic is 'yes', but must be true or false (in YAML 1.2 on, off, yes and no are text).",
+            "r.yaml:6: deterministic is 'yes', but must be true or false (in YAML 1.2 on, off, "
+            "yes and no are text).",
         ),
         ("data: {split: {folds: 1}}", "r.yaml:6: data.split.folds is 1, but must be at least 2."),
         (
@@ -58,7 +60,8 @@ Told = Callable[..., str]
         ("study: {seeds: []}", "r.yaml:6: study.seeds is [], but must be a list of at least 1 item."),
         (
             "study: {design: oat}",
-            "r.yaml:6: study.design is 'oat', but must be one_at_a_time, leave_one_out, cumulative or factorial, or a list.",
+            "r.yaml:6: study.design is 'oat', but must be one_at_a_time, leave_one_out, "
+            "cumulative or factorial, or a list.",
         ),
         ("study: {design: [{onn: [mixup]}]}", "r.yaml:6: study.design.0.onn is no setting; did you mean on?"),
         ("study: {smallest_effect: 0}", "r.yaml:6: study.smallest_effect is 0, but must be above 0."),

@@ -38,13 +38,15 @@ def test_rates_in_the_wrong_order(told: Told) -> None:
 def test_size_above_presize(write: Write) -> None:
     said = planned(write("presize: 16\n"))
     assert said.splitlines()[0] == (
-        "r.yaml:4: phases.head has size 32 above presize 16; images are presized first, so set presize to 32 or more."
+        "r.yaml:4: phases.head has size 32 above presize 16; images are presized first, so set "
+        "presize to 32 or more."
     )
     assert said.splitlines()[1].startswith("r.yaml:5: phases.tune has size 32")
 
 
 def test_size_above_presize_in_a_technique(write: Write) -> None:
-    text = "techniques:\n  progressive_resizing:\n    head: {size: 64, presize: 48}\nstudy: {vary: [progressive_resizing]}\n"
+    text = "techniques:\n  progressive_resizing:\n    head: {size: 64, presize: 48}\n"
+    text += "study: {vary: [progressive_resizing]}\n"
     assert planned(write(text)) == (
         "r.yaml:8: techniques.progressive_resizing.head has size 64 above presize 48 in "
         "baseline+progressive_resizing; images are presized first, so set presize to 64 or more."

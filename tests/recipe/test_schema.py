@@ -83,7 +83,7 @@ def test_every_section_refuses_unknown_keys() -> None:
     sections = list(Section.__subclasses__())
     assert len(sections) >= 8
     for section in sections:
-        with pytest.raises(ValidationError, match="extra_forbidden|Extra inputs"):
+        with pytest.raises(ValidationError, match=r"extra_forbidden|Extra inputs"):
             section.model_validate({"no_such_key": 1})
 
 

@@ -13,7 +13,8 @@ from ablate.recipe.study_checks import field_levels
 Write = Callable[..., Path]
 Told = Callable[..., str]
 MEASURED = (
-    "would change what is measured (data, split, labels, metric), so the variants could not be compared; make it a "
+    "would change what is measured (data, split, labels, metric), so the variants could not be "
+    "compared; make it a "
     "study of its own."
 )
 
@@ -30,7 +31,8 @@ MEASURED = (
         ("vary: [mixup, mixup]", "vary.1 varies mixup a second time."),
         (
             "vary: [model.arch]",
-            "vary.0 names the recipe field model.arch; write its levels too, as in {model.arch: [reference, other]}.",
+            "vary.0 names the recipe field model.arch; write its levels too, as in {model.arch: "
+            "[reference, other]}.",
         ),
         (
             "vary: [{modl.arch: [a, b]}]",
@@ -67,11 +69,13 @@ MEASURED = (
         ("vary: [{mixup: [off, {alpa: 1}]}]", "vary.0.mixup.1.alpa is no setting; did you mean alpha?"),
         (
             "vary: [{mixup: [on, off]}]",
-            "vary.0.mixup starts with 'on', but study.baseline has mixup off; the first level is the reference, so the two must agree.",
+            "vary.0.mixup starts with 'on', but study.baseline has mixup off; the first level "
+            "is the reference, so the two must agree.",
         ),
         (
             "{baseline: [mixup], vary: [{mixup: [off, on]}]}",
-            "vary.0.mixup starts with 'off', but study.baseline has mixup on; the first level is the reference, so the two must agree.",
+            "vary.0.mixup starts with 'off', but study.baseline has mixup on; the first level "
+            "is the reference, so the two must agree.",
         ),
         ("design: cumulative", "design cumulative needs factors; name them in study.vary."),
         ("design: []", "design is an empty list; name variants, such as [[mixup], [mixup, cutmix]]."),
@@ -142,7 +146,8 @@ def test_a_factorial_that_would_never_end(told: Told) -> None:
 
 
 def test_what_is_allowed(write: Write) -> None:
-    vary = "[augment, mixup, {cutmix: [off, on, {alpha: 0.5}]}, {size: [32, 48]}, {phases.head.lr: [1e-3, find]}]"
+    fields = "{size: [32, 48]}, {phases.head.lr: [1e-3, find]}"
+    vary = f"[augment, mixup, {{cutmix: [off, on, {{alpha: 0.5}}]}}, {fields}]"
     recipe = Recipe.load(write(f"study: {{baseline: [augment], vary: {vary}}}\n"))
     assert [(name, value) for _, name, value in field_levels(recipe.study)] == [
         ("size", 32),

@@ -144,22 +144,23 @@ class TestCumulative:
         ]
 
 
-class TestExplicit:
-    GIVEN: dict[str, Any] = {
-        "baseline": ["augment"],
-        "design": [["mixup", "tta"], {"off": ["augment"]}, {"name": "big", "set": {"size": 48}}],
-    }
+LISTED: dict[str, Any] = {
+    "baseline": ["augment"],
+    "design": [["mixup", "tta"], {"off": ["augment"]}, {"name": "big", "set": {"size": 48}}],
+}
 
+
+class TestExplicit:
     def test_each_against_the_baseline(self) -> None:
-        assert pairs(**self.GIVEN) == [
+        assert pairs(**LISTED) == [
             ("baseline+mixup+tta", "on", "baseline+mixup+tta − baseline"),
             ("baseline-augment", "on", "baseline-augment − baseline"),
             ("big", "on", "big − baseline"),
         ]
 
     def test_resolved(self) -> None:
-        study = Study.model_validate(self.GIVEN)
-        made = {variant.name: resolve(study, variant) for variant in designed(**self.GIVEN)[1]}
+        study = Study.model_validate(LISTED)
+        made = {variant.name: resolve(study, variant) for variant in designed(**LISTED)[1]}
         assert made == {
             "baseline": ({}, {"augment": {}}),
             "baseline+mixup+tta": ({}, {"augment": {}, "mixup": {}, "tta": {}}),
@@ -168,7 +169,7 @@ class TestExplicit:
         }
 
     def test_every_variant_tells_the_level_of_every_technique(self) -> None:
-        made = {variant.name: variant.levels for variant in designed(**self.GIVEN)[1]}
+        made = {variant.name: variant.levels for variant in designed(**LISTED)[1]}
         labels = {
             name: {factor: level.label for factor, level in levels.items()} for name, levels in made.items()
         }

@@ -230,7 +230,7 @@ class TestSharing:
         assert len({trial.test for trial in plan.trials} | {trial.predict for trial in plan.trials}) == 4
 
     def test_by_hand(self) -> None:
-        """Phases of 3, 2 and 1 epochs, two seeds; mixup is in the last, progressive resizing in the second."""
+        """Phases of 3, 2 and 1 epochs, two seeds; mixup is in the last, smaller images in the second."""
         options: dict[str, Any] = {"mixup": {"phases": ["three"]}, "progressive_resizing": {"two": 16}}
         plan = planned(
             techniques=options, study={"vary": ["mixup", "progressive_resizing", "tta"], "seeds": 2}
@@ -252,11 +252,12 @@ class TestSharing:
         assert len({trial.fits for trial in plan.trials}) == 4
 
 
-class TestLearningRates:
-    PHASES = [PHASES[0] | {"lr": "find"}, PHASES[1], PHASES[2] | {"lr": "find"}]
+FINDING = [PHASES[0] | {"lr": "find"}, PHASES[1], PHASES[2] | {"lr": "find"}]
 
+
+class TestLearningRates:
     def test_one_search_per_phase_and_seed_for_all_variants(self) -> None:
-        plan = planned(phases=self.PHASES, study={"vary": ["mixup", "label_smoothing"], "seeds": 2})
+        plan = planned(phases=FINDING, study={"vary": ["mixup", "label_smoothing"], "seeds": 2})
         searches = {key: stage for key, stage in plan.stages.items() if stage.kind == "lr_find"}
         assert len(searches) == 2 * 2
         for trial in plan.trials:
@@ -267,7 +268,7 @@ class TestLearningRates:
                 assert all(plan.stages[key].settings["lr_from"] == parent for parent in found)
 
     def test_the_search_is_on_the_reference(self) -> None:
-        plan = planned(phases=self.PHASES, study={"vary": ["mixup"]})
+        plan = planned(phases=FINDING, study={"vary": ["mixup"]})
         search = plan.stages[fits(plan, "baseline+mixup")[2]].settings["lr_from"]
         assert plan.stages[search].parents == (fits(plan)[1],)
         names = [technique["name"] for technique in plan.stages[search].settings["techniques"]]
@@ -281,7 +282,7 @@ class TestLearningRates:
         assert search.settings["phase"]["name"] == "three"
 
     def test_the_reference_is_trained_in_designs_without_it(self) -> None:
-        plan = planned(phases=self.PHASES, study={"vary": ["mixup", "cutmix"], "design": "leave_one_out"})
+        plan = planned(phases=FINDING, study={"vary": ["mixup", "cutmix"], "design": "leave_one_out"})
         wanted = set(plan.needed(trial.predict for trial in plan.trials))
         assert wanted == set(plan.stages)
         assert "baseline" not in {trial.variant for trial in plan.trials}
@@ -317,7 +318,7 @@ class TestNeeded:
     @given(st.data())
     def test_parents_come_first_and_nothing_else_comes_along(self, data: st.DataObject) -> None:
         plan = planned(
-            phases=TestLearningRates.PHASES,
+            phases=FINDING,
             techniques={"mixup": {"phases": ["three"]}},
             study={"vary": ["mixup", "tta", "reseed"], "seeds": 2},
         )
@@ -367,7 +368,7 @@ def test_a_thousand_variants_are_quick_and_linear(design: str) -> None:
             start = time.process_time()
             plan = planned(**changes)
             times.append(time.process_time() - start)
-        # one more variant is one more last phase and one more prediction; an explicit design has the baseline too
+        # one more variant is one more last phase and one more prediction
         assert len(plan.stages) == 2 + 2 * len(plan.trials)
         return min(times)
 

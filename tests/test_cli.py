@@ -1,0 +1,127 @@
+"""The commands as a user types them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ablate.cli import main
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+RUN = {
+    "name": "cli",
+    "model": {"arch": "test_vit", "pretrained": False},
+    "size": 16,
+    "batch_size": 128,
+    "phases": [{"name": "one", "epochs": 1}],
+    "study": {"vary": ["tta"], "seeds": 2},
+}
+
+
+def ablate(*words: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(word) for word in words])
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(json.dumps(RUN))  # JSON is YAML
+    return path
+
+
+@pytest.mark.parametrize("command", sorted(main.commands))
+def test_help_has_an_example(command: str):
+    done = ablate(command, "--help")
+    assert done.exit_code == 0
+    assert f"Example: ablate {command}" in done.output
+
+
+def test_run_then_show_then_report(recipe: Path, tmp_path: Path):
+    ran = ablate("run", recipe, "--out", tmp_path / "out", "--threads", 1)
+    assert ran.exit_code == 0, ran.output
+    assert "tta" in ran.output
+    assert "report:" in ran.output
+    again = ablate("run", recipe, "--out", tmp_path / "out", "--threads", 1)
+    assert again.exit_code == 0
+    assert "nothing to do" in again.output
+    shown = ablate("show", tmp_path / "out" / "cli")
+    assert shown.exit_code == 0
+    assert "verdict" in shown.output
+    reported = ablate("report", tmp_path / "out" / "cli")
+    assert Path(reported.output.strip()).is_file()
+
+
+def test_a_failed_trial_exits_with_1(recipe: Path, tmp_path: Path):
+    done = ablate("run", recipe, "--out", tmp_path, "--threads", 1, "--set", "phases.one.lr=1e25")
+    assert done.exit_code == 1
+    assert "did not finish well" in done.output
+
+
+def test_set_reaches_the_recipe(recipe: Path):
+    plain, more = (json.loads(ablate("plan", recipe, "--json", *extra).output) for extra in ((), ("--set", "study.seeds=4")))
+    assert more["trials"] == 2 * plain["trials"]
+
+
+@pytest.mark.parametrize("command", ["run", "plan", "check"])
+def test_a_users_mistake_is_one_sentence_and_exit_code_2(command: str, tmp_path: Path):
+    done = ablate(command, tmp_path / "none.yaml")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "none.yaml: no such recipe" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["show", "report"])
+def test_a_folder_that_is_no_study(command: str, tmp_path: Path):
+    done = ablate(command, tmp_path)
+    assert done.exit_code == 2
+    assert "is no study" in done.stderr
+
+
+def test_check_finds_a_damaged_image(photos: Path, tmp_path: Path):
+    path = tmp_path / "photos.yaml"
+    path.write_text(json.dumps({**RUN, "data": {"root": str(photos)}}))
+    assert ablate("check", path).exit_code == 0
+    (photos / "cat" / "1.png").write_bytes(b"")
+    done = ablate("check", path)
+    assert done.exit_code == 2
+    assert "cat/1.png" in done.output
+
+
+def test_init_writes_a_recipe_that_plans(photos: Path, tmp_path: Path):
+    out = tmp_path / "new.yaml"
+    assert ablate("init", photos / "table.csv", "--out", out).exit_code == 0
+    assert ablate("plan", out).exit_code == 0
+    assert ablate("init", photos / "table.csv", "--out", out).exit_code == 2
+
+
+def test_techniques_and_schema():
+    listed = ablate("techniques").output
+    for name in ("normalize", "augment", "progressive_resizing", "mixup", "cutmix", "label_smoothing", "tta", "reseed"):
+        assert name in listed
+    assert "arXiv 1710.09412" in listed
+    assert json.loads(ablate("schema").output)["properties"]["techniques"]
+
+
+def test_shipped_recipes_plan(cassava: Path, monkeypatch):
+    monkeypatch.setenv("CASSAVA_DATA", str(cassava))
+    monkeypatch.setenv("ABLATE_WEIGHTS", str(cassava.parents[1] / "weights"))
+    for name in ("digits", "cassava", "cassava-cpu"):
+        done = ablate("plan", RECIPES / f"{name}.yaml", "--json")
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.output)["merge_rate"] > 1.5
+
+
+def test_help_and_plan_import_nothing_heavy():
+    code = (
+        "import sys; from click.testing import CliRunner; from ablate.cli import main\n"
+        f"assert CliRunner().invoke(main, ['plan', {str(RECIPES / 'digits.yaml')!r}]).exit_code == 0\n"
+        "print([name for name in ('torch', 'fastai', 'timm', 'pandas', 'scipy.stats', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
