@@ -13,7 +13,11 @@ from ablate import __version__
 from ablate.errors import AblateError
 
 _SET = click.option(
-    "--set", "assignments", multiple=True, metavar="NAME=VALUE", help="Change a recipe field; repeat for more."
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change a recipe field; repeat for more.",
 )
 
 
@@ -43,7 +47,9 @@ def main() -> None:
 @main.command()
 @click.argument("recipe", type=click.Path())
 @_SET
-@click.option("--out", type=click.Path(), help="The folder that studies are in. [default: $ABLATE_OUT or runs]")
+@click.option(
+    "--out", type=click.Path(), help="The folder that studies are in. [default: $ABLATE_OUT or runs]"
+)
 @click.option("--quick", is_flag=True, help="A smoke run on few images and epochs, under another name.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
@@ -145,7 +151,9 @@ def techniques_() -> None:
 
 @main.command()
 @click.argument("source", type=click.Path())
-@click.option("--out", default="recipe.yaml", show_default=True, type=click.Path(), help="The recipe to write.")
+@click.option(
+    "--out", default="recipe.yaml", show_default=True, type=click.Path(), help="The recipe to write."
+)
 @click.option("--force", is_flag=True, help="Replace a recipe that is there.")
 def init(source: str, out: str, force: bool) -> None:
     """Write a recipe for a folder of images (one folder per class) or a CSV table.

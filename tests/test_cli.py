@@ -63,7 +63,10 @@ def test_a_failed_trial_exits_with_1(recipe: Path, tmp_path: Path):
 
 
 def test_set_reaches_the_recipe(recipe: Path):
-    plain, more = (json.loads(ablate("plan", recipe, "--json", *extra).output) for extra in ((), ("--set", "study.seeds=4")))
+    plain, more = (
+        json.loads(ablate("plan", recipe, "--json", *extra).output)
+        for extra in ((), ("--set", "study.seeds=4"))
+    )
     assert more["trials"] == 2 * plain["trials"]
 
 
@@ -102,7 +105,16 @@ def test_init_writes_a_recipe_that_plans(photos: Path, tmp_path: Path):
 
 def test_techniques_and_schema():
     listed = ablate("techniques").output
-    for name in ("normalize", "augment", "progressive_resizing", "mixup", "cutmix", "label_smoothing", "tta", "reseed"):
+    for name in (
+        "normalize",
+        "augment",
+        "progressive_resizing",
+        "mixup",
+        "cutmix",
+        "label_smoothing",
+        "tta",
+        "reseed",
+    ):
         assert name in listed
     assert "arXiv 1710.09412" in listed
     assert json.loads(ablate("schema").output)["properties"]["techniques"]
@@ -121,7 +133,8 @@ def test_help_and_plan_import_nothing_heavy():
     code = (
         "import sys; from click.testing import CliRunner; from ablate.cli import main\n"
         f"assert CliRunner().invoke(main, ['plan', {str(RECIPES / 'digits.yaml')!r}]).exit_code == 0\n"
-        "print([name for name in ('torch', 'fastai', 'timm', 'pandas', 'scipy.stats', 'matplotlib') if name in sys.modules])"
+        "heavy = {'torch', 'fastai', 'timm', 'pandas', 'scipy.stats', 'matplotlib'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -80,6 +80,11 @@ def answer(effects: pd.DataFrame, metric: str, smallest_effect: float, n_items: 
     )
 
 
+def short_labels(effects: pd.DataFrame, metric: str) -> list[str]:
+    """What each row of `effects_rows` varies, short: `mixup`, `model.arch=resnet34`."""
+    return _labels(effects[effects["metric"] == metric].to_dict("records"))
+
+
 def _labels(rows: list[dict]) -> list[str]:
     short = [row["factor"] if row["level"] == "on" else f"{row['factor']}={row['level']}" for row in rows]
     return [

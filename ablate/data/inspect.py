@@ -92,8 +92,8 @@ def inspect(items: Sequence[Item], progress: Progress | None = None) -> list[See
     stamps = [_stamp(Path(str(items[i].image))) for i in new]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         looked = pool.map(lambda i: look(items[i].image, items[i].id), new)
-        for done, (i, seen) in enumerate(zip(new, looked, strict=True), 1):
-            results[i] = seen
+        for done, (i, fresh) in enumerate(zip(new, looked, strict=True), 1):
+            results[i] = fresh
             if progress:
                 progress(done, len(new))
     _remember(

@@ -193,7 +193,10 @@ def _read_rows(path: Path, data: Data, splits: bool = True) -> list[_Row]:
         raise AblateError(f"data.table: there is no file {path}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise AblateError(f"data.table: {path} cannot be read as CSV in UTF-8 ({error}).") from None
-    needed = [("data.image.column", data.image.column), ("data.label.column", data.label.column)]
+    needed: list[tuple[str, str | None]] = [
+        ("data.image.column", data.image.column),
+        ("data.label.column", data.label.column),
+    ]
     needed += [("data.split.group", data.split.group)]
     if splits:
         needed += [("data.split.column", data.split.column)]

@@ -27,8 +27,8 @@ class KeyedDL(TfmdDL):
 
     `keyed` gives it its streams. Set `epoch` before each pass; a pass that ends counts it up.
 
-    The global generators of Python, numpy and torch are seeded for every item and every batch too, the device's for
-    every batch, so transforms from elsewhere that draw from them are as repeatable as ours.
+    The global generators of Python, numpy and torch are seeded for every item and every batch too, the
+    device's for every batch, so transforms from elsewhere that draw from them are as repeatable as ours.
     """
 
     epoch: int = 0
@@ -37,9 +37,11 @@ class KeyedDL(TfmdDL):
     drawer: Drawer | None = None
     sampler: Sampler | None = None
     read_batch: ReadBatch | None = None
-    """Makes a batch from items and draws at once, as the item-by-item path would; None where only that can."""
+    """Makes a batch from items and draws at once, as the item-by-item path would; None where it cannot."""
 
-    def keyed(self, streams: Streams, drawer: Drawer | None = None, sampler: Sampler | None = None) -> KeyedDL:
+    def keyed(
+        self, streams: Streams, drawer: Drawer | None = None, sampler: Sampler | None = None
+    ) -> KeyedDL:
         """Set the streams, what to draw for each item (None: the centre square), and the order's own rule."""
         self.streams, self.drawer, self.sampler = streams, drawer, sampler
         others = [transform for transform in self.after_batch.fs if not isinstance(transform, SeedBatch)]
@@ -56,7 +58,9 @@ class KeyedDL(TfmdDL):
     def numbers(self, positions: list[int]) -> np.ndarray:
         """The items' own numbers, which their draws are keyed by; positions where items have none."""
         items = self.dataset.items
-        return np.array([getattr(items[position], "number", position) for position in positions], dtype=np.int64)
+        return np.array(
+            [getattr(items[position], "number", position) for position in positions], dtype=np.int64
+        )
 
     def __len__(self) -> int:
         wanted = self._wanted()
@@ -124,7 +128,7 @@ class SeedBatch(ItemTransform):
         super().__init__()
         self.loader = loader
 
-    def encodes(self, batch: Any):
+    def encodes(self, batch: Any) -> Any:
         if self.loader.streams is not None:
             seed = self.loader.streams.integer("batch", self.loader.epoch, self.loader.batch)
             _seed_all(seed)

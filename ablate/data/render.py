@@ -9,16 +9,28 @@ from fasttransform import Transform
 from PIL import Image
 
 from ablate.data.draws import CENTRE, Draw
+from ablate.data.images import BadImage
 
 cv2.setNumThreads(0)  # the loader's workers are the threads
 
+_LONGEST = 1 << 15
+
 
 def presized(image: Image.Image, shorter: int) -> Image.Image:
-    """Resize so that the shorter side is `shorter` pixels, antialiased by Pillow."""
+    """Resize so that the shorter side is `shorter` pixels, antialiased by Pillow.
+
+    Raises:
+        BadImage: It is so long and thin that the other side would be longer than OpenCV can warp.
+    """
     scale = shorter / min(image.size)
     if scale == 1:
         return image
     width, height = (max(shorter, round(side * scale)) for side in image.size)
+    if max(width, height) >= _LONGEST:
+        raise BadImage(
+            f"an image of {image.width} × {image.height} pixels is too long and thin to train on at "
+            f"{shorter}; crop it or drop its row."
+        )
     return image.resize((width, height), Image.Resampling.BILINEAR)
 
 
@@ -85,5 +97,5 @@ class Render(Transform):
         """The square of one image under one draw, uint8 of shape (size, size, 3)."""
         return warped(np.asarray(presized(image, self.presize)), draw, self.size)
 
-    def encodes(self, image: PILImage):
+    def encodes(self, image: PILImage) -> PILImage:
         return PILImage.create(self.pixels(image, getattr(image, "draw", CENTRE)))

@@ -1,4 +1,4 @@
-"""What differs between cpu, cuda and xla, one adapter each; nothing else in the project asks which device it is."""
+"""What differs between cpu, cuda and xla, one adapter each; nothing else asks which device it is."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def choose(name: str) -> str:
     if name not in NAMES:
         raise AblateError(f"--device {name}: there is no such device; take one of {', '.join(NAMES)}.")
     if name == "xla" and find_spec("torch_xla") is None:
-        raise AblateError("--device xla: torch_xla is not installed; install ablate[xla] in an environment of its own.")
+        raise AblateError(
+            "--device xla: torch_xla is not installed; install ablate[xla] in an environment of its own."
+        )
     if name != "auto":
         return name
     return "cuda" if Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists() else "cpu"

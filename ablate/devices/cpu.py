@@ -36,7 +36,11 @@ def _keep_memory() -> None:
     if sys.platform == "linux":
         libc = ctypes.CDLL(None)
         if hasattr(libc, "mallopt"):
-            for option, size in ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 1 << 26)):
+            for option, size in (
+                (_M_MMAP_THRESHOLD, 1 << 30),
+                (_M_TRIM_THRESHOLD, 2**31 - 1),
+                (_M_TOP_PAD, 1 << 26),
+            ):
                 libc.mallopt(option, size)
 
 

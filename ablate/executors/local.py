@@ -25,8 +25,8 @@ Report = Callable[[dict[str, Any]], None]
 _SERVER_ENVIRONMENT = {
     # the imports' own warnings are not the user's business
     "PYTHONWARNINGS": "ignore",
-    # OpenMP's threads spin while they wait; on a machine that does something else too, that made a training step
-    # of a small network six times slower, and on an idle one it wins next to nothing
+    # OpenMP's threads spin while they wait; on a machine that does something else too, that made a training
+    # step of a small network six times slower, and on an idle one it wins next to nothing
     "GOMP_SPINCOUNT": "1000",
 }
 _PRELOAD = ["ablate.training.stage", "ablate.training.mixing"]
@@ -58,7 +58,9 @@ class LocalExecutor:
         """
         log = self.logs / f"{job.key}.log"
         receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_work, args=(job, sender, str(log)), name=job.label, daemon=False)
+        process = self._context.Process(
+            target=_work, args=(job, sender, str(log)), name=job.label, daemon=False
+        )
         with _environment(_SERVER_ENVIRONMENT), _without_main():
             process.start()
         sender.close()
@@ -125,7 +127,9 @@ def _environment(defaults: dict[str, str]) -> Iterator[None]:
 def _without_main() -> Iterator[None]:
     """Hide the main module from the new process, which would otherwise run the user's script once more."""
     main = sys.modules["__main__"]
-    hidden = {name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)}
+    hidden: dict[str, Any] = {
+        name: vars(main).pop(name) for name in ("__file__", "__spec__") if name in vars(main)
+    }
     try:
         main.__spec__ = None
         yield
@@ -141,7 +145,7 @@ def _work(job: Job, sender: Connection, log: str) -> None:
 
     try:
         run_job(job, _throttled(sender))
-        message = {"finished": True}
+        message: dict[str, Any] = {"finished": True}
     except AblateError as error:
         traceback.print_exc()
         message = {"wrong": str(error)}
@@ -150,7 +154,9 @@ def _work(job: Job, sender: Connection, log: str) -> None:
         if is_out_of_memory(error) and "phase" in job.settings:
             message = {"failed": out_of_memory(job.settings["phase"]).rstrip(".")}
         else:
-            message = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no message'}"}
+            message = {
+                "failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no message'}"
+            }
     sys.stdout.flush()
     sys.stderr.flush()
     with contextlib.suppress(BrokenPipeError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ablate import techniques
@@ -23,7 +24,7 @@ def recipe_schema() -> dict[str, Any]:
     Rules that need more than one field are not in it; `ablate plan` checks those.
     """
     known = techniques.registry()
-    models = [RecipeFields, *known.values()]
+    models: list[type[BaseModel]] = [RecipeFields, *known.values()]
     references, shared = models_json_schema([(model, "validation") for model in models])
     definitions = shared["$defs"]
     options = {name: references[technique, "validation"] for name, technique in known.items()}
@@ -73,6 +74,6 @@ def _or_variable(value: dict[str, Any]) -> dict[str, Any]:
     choices = value.get("anyOf", [value])
     if not any(choice.get("type") in _PLAIN_TYPES for choice in choices):
         return value
-    about = {key: value[key] for key in ("default", "description", "title") if key in value}
+    about: dict[str, Any] = {key: value[key] for key in ("default", "description", "title") if key in value}
     own = value["anyOf"] if "anyOf" in value else [{k: v for k, v in value.items() if k not in about}]
     return {**about, "anyOf": [*own, _VARIABLE]}

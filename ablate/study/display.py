@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: two bars and a growing table on a terminal, plain lines elsewhere."""
+"""What a person sees while a study runs: bars and a growing table on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -239,7 +239,9 @@ def opening(plan: Plan, keys: list[str]) -> str:
     """The first line of a run."""
     epochs = sum(plan.stages[key].epochs for key in keys)
     text = f"{len(plan.trials)} trials in {len(keys)} stages, {epochs} epochs to train"
-    return text + (f" (of {plan.requested_epochs}: the rest is shared or done)" if epochs < plan.requested_epochs else "")
+    return text + (
+        f" (of {plan.requested_epochs}: the rest is shared or done)" if epochs < plan.requested_epochs else ""
+    )
 
 
 def epoch_line(row: dict[str, Any]) -> str:
@@ -250,16 +252,22 @@ def epoch_line(row: dict[str, Any]) -> str:
 
 def print_effects(console: Console, study: Any) -> None:
     """The table of effects, and where the report is."""
-    from ablate.analysis.wording import effects_rows
+    from ablate.analysis.names import shown_in
+    from ablate.analysis.wording import effects_rows, short_labels
 
     trials, plan = study.trials, study.plan
     bad = trials[trials.status != "ok"]
     if (study.folder / "effects.csv").is_file():
-        metric = plan["metric"]
-        table = Table("comparison", f"effect on {metric}", "95% interval", "verdict", title=plan["name"])
-        for row in effects_rows(study.effects(), metric):
-            table.add_row(*row)
+        metric, effects = plan["metric"], study.effects()
+        unit = shown_in(metric)[1]
+        table = Table("what", f"effect on {metric}, {unit}", "95% interval", "verdict", title=plan["name"])
+        for label, (_, *cells) in zip(
+            short_labels(effects, metric), effects_rows(effects, metric), strict=True
+        ):
+            table.add_row(label, *cells)
         console.print(table)
     if len(bad):
-        console.print(f"{len(bad)} of {len(trials)} trials did not finish well: see {study.folder / 'trials.csv'}")
+        console.print(
+            f"{len(bad)} of {len(trials)} trials did not finish well: see {study.folder / 'trials.csv'}"
+        )
     console.print(f"report: {study.folder / 'report.md'}", soft_wrap=True, highlight=False)

@@ -40,7 +40,9 @@ class Run:
     quick: bool
     failed: dict[str, str] = field(default_factory=dict)
 
-    def job(self, key: str, settings: dict[str, Any], label: str, fold: int, weights: str | None, work: Path) -> Job:
+    def job(
+        self, key: str, settings: dict[str, Any], label: str, fold: int, weights: str | None, work: Path
+    ) -> Job:
         """What a process needs to run one stage."""
         mean, std = self.prepared.pixels[fold]
         parents = [settings.get("parent"), settings.get("lr_from")]
@@ -142,17 +144,26 @@ def _preflight(run: Run, missing: list[Stage]) -> None:
     distinct: dict[str, Stage] = {}
     for stage in missing:
         if stage.kind == "fit":
-            own = {k: v for k, v in stage.settings.items() if k not in ("seed", "parent", "data", "lr_from", "salt")}
+            own = {
+                k: v
+                for k, v in stage.settings.items()
+                if k not in ("seed", "parent", "data", "lr_from", "salt")
+            }
             distinct.setdefault(stage_key(own), stage)
     if not distinct:
         return
     first = next(iter(distinct.values()))
-    settings = {"kind": "preflight", "stages": [stage.settings for stage in distinct.values()]}
+    settings: dict[str, Any] = {
+        "kind": "preflight",
+        "stages": [stage.settings for stage in distinct.values()],
+    }
     settings["deterministic"] = run.recipe.deterministic
     run.display.stage("preflight: one batch of every phase", 0)
     work = run.store.workplace("preflight")
     try:
-        run.executor.run(run.job("preflight", settings, "preflight", first.fold, first.weights, work), run.display.report)
+        run.executor.run(
+            run.job("preflight", settings, "preflight", first.fold, first.weights, work), run.display.report
+        )
     except StageFailed as error:
         raise AblateError(str(error)) from None
     finally:
@@ -173,7 +184,9 @@ def _run_stages(run: Run, keys: list[str], study: Study) -> None:
 
 
 def _can_run(run: Run, stage: Stage) -> bool:
-    return all(run.store.has(parent) and run.store.result(parent)["status"] == "ok" for parent in stage.parents)
+    return all(
+        run.store.has(parent) and run.store.result(parent)["status"] == "ok" for parent in stage.parents
+    )
 
 
 def _run_stage(run: Run, stage: Stage) -> None:
@@ -183,7 +196,8 @@ def _run_stage(run: Run, stage: Stage) -> None:
     run.display.stage(stage.label, stage.epochs)
     try:
         run.executor.run(
-            run.job(stage.key, stage.settings, stage.label, stage.fold, stage.weights, work), run.display.report
+            run.job(stage.key, stage.settings, stage.label, stage.fold, stage.weights, work),
+            run.display.report,
         )
         run.store.publish(stage.key, work, stage.settings)
     except StageFailed as error:

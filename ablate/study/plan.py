@@ -1,7 +1,7 @@
 """From trials to stages: a graph in which whatever trials have in common is one node.
 
-A stage's key is the hash of everything that can change its result and of nothing else, so two trials share a stage
-exactly when they must give the same result up to there.
+A stage's key is the hash of everything that can change its result and of nothing else, so two trials share a
+stage exactly when they must give the same result up to there.
 """
 
 from __future__ import annotations
@@ -128,13 +128,18 @@ class Setting:
     @property
     def salt(self) -> str:
         """What its techniques put into every random stream."""
-        return "/".join(salt for technique in compose.ordered(self.on.values()) if (salt := technique.stream_salt()))
+        return "/".join(
+            salt for technique in compose.ordered(self.on.values()) if (salt := technique.stream_salt())
+        )
 
 
 @cache
 def versions() -> dict[str, str]:
     """The versions that a result depends on, without importing the packages."""
-    found = {name: metadata.version(name) for name in ("torch", "fastai", "timm", "pillow", "opencv-python-headless")}
+    found = {
+        name: metadata.version(name)
+        for name in ("torch", "fastai", "timm", "pillow", "opencv-python-headless")
+    }
     found["torch"] = ".".join(found["torch"].split(".")[:2])
     return found
 
@@ -164,7 +169,12 @@ def work_out(recipe: Recipe, variant: design.Variant) -> Setting:
 
 
 def make_plan(
-    recipe: Recipe, folds: Sequence[FoldData], *, weights_hash: str | None = None, device: str = "cpu", threads: int = 1
+    recipe: Recipe,
+    folds: Sequence[FoldData],
+    *,
+    weights_hash: str | None = None,
+    device: str = "cpu",
+    threads: int = 1,
 ) -> Plan:
     """The plan of a recipe's study.
 
@@ -209,11 +219,19 @@ class _Builder:
 
     def trial(self, setting: Setting, factors: Sequence[design.Factor]) -> Trial:
         fits = self.fits(setting, len(setting.phases))
-        predicted = {split: self._predict(setting, fits[-1], split, data) for split, data in self._splits().items()}
+        predicted = {
+            split: self._predict(setting, fits[-1], split, data) for split, data in self._splits().items()
+        }
         levels = {f.name: setting.variant.levels.get(f.name, f.reference).label for f in factors}
         levels |= {name: level.label for name, level in setting.variant.levels.items()}
         return Trial(
-            setting.variant.name, self.seed, self.fold.index, levels, tuple(fits), predicted["valid"], predicted.get("test")
+            setting.variant.name,
+            self.seed,
+            self.fold.index,
+            levels,
+            tuple(fits),
+            predicted["valid"],
+            predicted.get("test"),
         )
 
     def _splits(self) -> dict[str, str | None]:

@@ -42,7 +42,9 @@ class Prepared:
         return not isinstance(self.items.items[0].image, Path)
 
 
-def prepare(recipe: Recipe, *, quick: bool = False, look: bool = True, progress: Progress | None = None) -> Prepared:
+def prepare(
+    recipe: Recipe, *, quick: bool = False, look: bool = True, progress: Progress | None = None
+) -> Prepared:
     """Load, split and look.
 
     Args:

@@ -201,14 +201,17 @@ def _ids(ids: Sequence[Any]) -> str:
 
 def _verdict(report: CheckReport) -> str:
     images = _count(report.n_items, "image")
+    found = []
     if report.bad:
-        return f"{len(report.bad)} of {images} cannot be used; mend them or drop their rows."
+        found.append(f"{len(report.bad)} of {images} cannot be used; mend them or drop their rows.")
     if report.leaks:
-        return (
-            f"All {images} can be used, but some stand on two sides of a split, so scores would be too good; "
-            "keep copies on one side with data.split.group, or drop them."
+        found.append(
+            "Some images stand on two sides of a split, so scores would be too good; keep copies on one side "
+            "with data.split.group, or drop them."
         )
-    return f"All {images} can be used, and none stands on two sides of a split."
+    if report.repeats:
+        found.append("Some images have two labels; decide which is right.")
+    return " ".join(found) or f"All {images} can be used, and none stands on two sides of a split."
 
 
 def print_techniques(console: Console | None = None) -> None:

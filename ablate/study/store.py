@@ -1,7 +1,7 @@
 """The stage store: a folder with one subfolder per finished stage, named after its key.
 
-A stage exists when its `DONE.json` does. It is written last, holds the checksums of all other files, and the first
-writer wins; a stage's folder never changes afterwards.
+A stage exists when its `DONE.json` does. It is written last, holds the checksums of all other files, and the
+first writer wins; a stage's folder never changes afterwards.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Store:
             (self.root / ".work").mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise AblateError(
-                f"{self.root}: the stage store cannot be written ({error.strerror}); set ABLATE_STORE or --out to a "
-                "folder that can."
+                f"{self.root}: the stage store cannot be written ({error.strerror}); set ABLATE_STORE or "
+                "--out to a folder that can."
             ) from None
         if not os.access(self.root / ".work", os.W_OK):
             raise AblateError(f"{self.root}: the stage store cannot be written; set ABLATE_STORE or --out.")
@@ -54,7 +54,9 @@ class Store:
         if done is None:
             return False
         if done.get("schema", 0) > SCHEMA:
-            raise AblateError(f"{self.root}: was written by a newer ablate; upgrade, or use another ABLATE_STORE.")
+            raise AblateError(
+                f"{self.root}: was written by a newer ablate; upgrade, or use another ABLATE_STORE."
+            )
         if any(_checksum(folder / name) != digest for name, digest in done["files"].items()):
             self._set_aside(folder)
             return False
@@ -118,7 +120,6 @@ def _checksum(path: Path) -> str:
         return blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except OSError:
         return "missing"
-
 
 
 def _sync(path: Path) -> None:

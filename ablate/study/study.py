@@ -94,7 +94,9 @@ class Study:
     def _file(self, name: str) -> Path:
         path = self.folder / name
         if not path.is_file():
-            raise AblateError(f"{path}: is not there yet; the study is not finished. `ablate run` goes on with it.")
+            raise AblateError(
+                f"{path}: is not there yet; the study is not finished. `ablate run` goes on with it."
+            )
         return path
 
     def stored_plan(self) -> Plan:
@@ -102,18 +104,24 @@ class Study:
         from ablate.analysis.contrasts import Contrast
 
         content = self.plan
-        trials = [
-            Trial(**{**trial, "fits": tuple(trial["fits"])}) for trial in content["trials"]
-        ]
+        trials = [Trial(**{**trial, "fits": tuple(trial["fits"])}) for trial in content["trials"]]
         stages = {
-            key: Stage(**{**stage, "parents": tuple(stage["parents"])}) for key, stage in content["stages"].items()
+            key: Stage(**{**stage, "parents": tuple(stage["parents"])})
+            for key, stage in content["stages"].items()
         }
         contrasts = [Contrast.from_dict(contrast) for contrast in content["contrasts"]]
         return Plan(trials, stages, contrasts, content["factors"], content["versions"])
 
     def is_complete(self, plan: Plan) -> bool:
         """Whether the outputs of exactly this plan are all there."""
-        names = ("recipe.yaml", "trials.csv", "predictions.parquet", "history.csv", "effects.csv", "report.md")
+        names = (
+            "recipe.yaml",
+            "trials.csv",
+            "predictions.parquet",
+            "history.csv",
+            "effects.csv",
+            "report.md",
+        )
         if not all((self.folder / name).is_file() for name in names):
             return False
         stored = self.plan
@@ -134,7 +142,9 @@ class Study:
         tables.replace_file(self.folder / "trials.csv", lambda path: trials.to_csv(path, index=False))
         tables.replace_file(self.folder / "history.csv", lambda path: history.to_csv(path, index=False))
         if len(predictions):
-            tables.replace_file(self.folder / "predictions.parquet", lambda path: predictions.to_parquet(path))
+            tables.replace_file(
+                self.folder / "predictions.parquet", lambda path: predictions.to_parquet(path)
+            )
             self.analyse()
 
     def analyse(self) -> None:
@@ -168,14 +178,16 @@ class Study:
         return {"variants": [t.variant for t in plan.trials if t.predict == predict], **scores}
 
     def best_variant(self, plan: Plan, store: Store, metric: str) -> str | None:
-        """The variant with the best mean of a metric over its finished trials; None where none is finished."""
+        """The variant with the best mean of a metric over its finished trials; None while there is none."""
         from ablate.analysis.names import METRIC_NAMES
         from ablate.study import tables
 
         predictions = tables.predictions_table(plan, store)
         if not len(predictions):
             return None
-        means = tables.trials_table(plan, store, {}, predictions).groupby("variant", sort=False)[metric].mean()
+        means = (
+            tables.trials_table(plan, store, {}, predictions).groupby("variant", sort=False)[metric].mean()
+        )
         return str(means.idxmax() if METRIC_NAMES[metric] else means.idxmin())
 
     def trial(self, variant: str, seed: int, fold: int) -> Trial:

@@ -53,7 +53,9 @@ def history_table(plan: Plan, store: Store) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def trials_table(plan: Plan, store: Store, failed: Mapping[str, str], predictions: pd.DataFrame) -> pd.DataFrame:
+def trials_table(
+    plan: Plan, store: Store, failed: Mapping[str, str], predictions: pd.DataFrame
+) -> pd.DataFrame:
     """A row per trial: its levels, its metrics on the validation split, its time and status."""
     rows = []
     for trial in plan.trials:
@@ -94,4 +96,6 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise AblateError(f"{path}: cannot be written ({error.strerror}); free the place or use another --out.") from None
+        raise AblateError(
+            f"{path}: cannot be written ({error.strerror}); free the place or use another --out."
+        ) from None

@@ -1,4 +1,4 @@
-"""The techniques, one file each. A new file here, or an entry point `ablate.techniques`, is a new technique."""
+"""The techniques, one file each. A new file here, or an entry point `ablate.techniques`, is a new one."""
 
 from __future__ import annotations
 

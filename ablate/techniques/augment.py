@@ -13,8 +13,8 @@ from ablate.techniques.base import Context, InPhases
 class Augment(InPhases):
     """The set, ranges and defaults of fastai's `aug_transforms`, drawn per item and applied in one warp.
 
-    Geometry happens on the host, on uint8, in a single interpolation together with cropping and resizing; lighting
-    is a table of 256 values.
+    Geometry happens on the host, on uint8, in a single interpolation together with cropping and resizing;
+    lighting is a table of 256 values.
     """
 
     name: ClassVar[str] = "augment"

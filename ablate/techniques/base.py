@@ -1,8 +1,9 @@
 """The base class of all techniques, and what their hooks are given.
 
-A technique is a small validated options class. It overrides the hooks that it needs, and which hooks it overrides,
-and in which phases it is active, is all that the planner has to know about it. A technique's module imports without
-torch; its hooks import what they need inside.
+A technique is a small validated options class. It overrides the hooks that it needs, and which hooks it
+overrides,
+and in which phases it is active, is all that the planner has to know about it. A technique's module imports
+without torch; its hooks import what they need inside.
 """
 
 from __future__ import annotations
@@ -61,8 +62,8 @@ Predictor = Callable[[View], "Tensor"]
 class Technique(BaseModel):
     """One trick that can be on or off. Subclasses set `name` and override the hooks that they need.
 
-    `version` is raised when the technique's numbers change: it is part of the identity of every stage that the
-    technique takes part in. `order` places it among others where more than one acts on the same thing.
+    `version` is raised when the technique's numbers change: it is part of the identity of every stage that
+    the technique takes part in. `order` places it among others where more than one acts on the same thing.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)

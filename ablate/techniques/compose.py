@@ -1,8 +1,9 @@
-"""The rules of composition: what happens where several techniques act on the same thing. All of them are here.
+"""The rules of composition, all of them: what happens where several techniques act on the same thing.
 
 1. Techniques act in a fixed order, whatever the order in the recipe: by `order`, then by name.
 2. Of the mixing techniques that are on (mixup, cutmix), one is chosen for each batch, evenly.
-3. Mixing weighs the loss of both labels; label smoothing replaces the loss below it, so the two combine exactly.
+3. Mixing weighs the loss of both labels; label smoothing replaces the loss below it, so the two combine
+   exactly.
 """
 
 from __future__ import annotations

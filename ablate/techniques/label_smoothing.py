@@ -12,8 +12,8 @@ from ablate.techniques.base import Context, InPhases
 class LabelSmoothing(InPhases):
     """Take ε of the target's probability and spread it evenly over all classes.
 
-    A network that is asked for certainty keeps pushing its logits apart, wrong labels included; a softer target
-    stops that.
+    A network that is asked for certainty keeps pushing its logits apart, wrong labels included; a softer
+    target stops that.
     """
 
     name: ClassVar[str] = "label_smoothing"

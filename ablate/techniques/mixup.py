@@ -37,9 +37,10 @@ class FurtherPhase(Phase):
 class MixUp(InPhases):
     """Blend every image of a batch with another, and weigh their labels in the same way.
 
-    Each item draws its own λ from Beta(alpha, alpha), folded so that its own share is the larger one, as in fastai.
-    With `further` the technique trains longer, in a phase of its own after the others; the effect of that phase then
-    includes its epochs, and the contrast is flagged.
+    Each item draws its own λ from Beta(alpha, alpha), folded so that its own share is the larger one, as in
+    fastai.
+    With `further` the technique trains longer, in a phase of its own after the others; the effect of that
+    phase then includes its epochs, and the contrast is flagged.
     """
 
     name: ClassVar[str] = "mixup"
@@ -58,7 +59,10 @@ class MixUp(InPhases):
     def edit_phases(self, phases: list[Phase]) -> list[Phase]:
         if self.further is None:
             return phases
-        return [*phases, phases[-1].model_copy(update=self.further.model_dump(exclude_unset=True) | self._named())]
+        return [
+            *phases,
+            phases[-1].model_copy(update=self.further.model_dump(exclude_unset=True) | self._named()),
+        ]
 
     def _named(self) -> dict[str, Any]:
         assert self.further is not None

@@ -14,8 +14,8 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 class Normalize(Technique):
     """Subtract each channel's mean and divide by its standard deviation, in training and in prediction.
 
-    A pretrained network expects the statistics that it was trained with, most often ImageNet's; `train` takes this
-    training split's own, over all its images as they are in the files.
+    A pretrained network expects the statistics that it was trained with, most often ImageNet's; `train`
+    takes this training split's own, over all its images as they are in the files.
     """
 
     name: ClassVar[str] = "normalize"

@@ -12,8 +12,8 @@ from ablate.techniques.base import Technique
 class Reseed(Technique):
     """Salt every random stream: initial weights, order, augmentation, mixing, dropout.
 
-    An A/A comparison: whatever it seems to help or hurt is noise, so a study that varies it shows how far to trust
-    the other rows.
+    An A/A comparison: whatever it seems to help or hurt is noise, so a study that varies it shows how far to
+    trust the other rows.
     """
 
     name: ClassVar[str] = "reseed"

@@ -1,1 +1,1 @@
-"""One stage: data, model, learner, phases, checkpoint, prediction. The only part that imports torch and fastai."""
+"""One stage: data, model, learner, phases, checkpoint, prediction, on torch and fastai."""

@@ -1,4 +1,4 @@
-"""The callbacks that every stage has: keyed randomness, precision, micro-batches, the end of a device's step."""
+"""The callbacks of every stage: keyed randomness, precision, micro-batches, the end of a device's step."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Precision(MixedPrecision):
         scaled = self.dtype is torch.float16
         # the scaler's own device must exist even when it does nothing
         self.learn.scaler = torch.amp.GradScaler(self.device_type if scaled else "cpu", enabled=scaled)
-        self.scales = []
+        self.scales: list[float] = []
 
 
 class MicroBatch(Callback):
@@ -101,7 +101,6 @@ class MicroBatch(Callback):
     @staticmethod
     def _part(tensors: Any, part: slice) -> tuple[Any, ...]:
         return tuple(tensor[part] for tensor in tensors)
-
 
 
 class StopWhenDiverged(Callback):

@@ -74,7 +74,9 @@ class EpochLog(Callback):
                 writer.writerows(rows)
 
 
-def fit_phase(learn: Learner, phase: Phase, rate: float | list[float], report: Report) -> tuple[EpochLog, bool]:
+def fit_phase(
+    learn: Learner, phase: Phase, rate: float | list[float], report: Report
+) -> tuple[EpochLog, bool]:
     """Run a phase's epochs on a learner that stands where the phase before left it.
 
     Args:

@@ -26,13 +26,16 @@ from ablate.training.callbacks import DeviceStep, KeyedTraining, MicroBatch, Pre
 from ablate.training.parts import Parts
 
 
-def build_learner(parts: Parts, dls: DataLoaders, *, initial: bool = True, folder: Path | None = None) -> Learner:
+def build_learner(
+    parts: Parts, dls: DataLoaders, *, initial: bool = True, folder: Path | None = None
+) -> Learner:
     """A plain fastai Learner for one phase, frozen or not as the phase says.
 
     Args:
         parts: What it is made of.
         dls: Its loaders.
-        initial: Whether to start from the initial weights; else the caller loads others, and none are fetched.
+        initial: Whether to start from the initial weights; else the caller loads others, and none are
+            fetched.
         folder: Where fastai may put files.
 
     Raises:
@@ -98,7 +101,9 @@ def _vision_learner(dls: DataLoaders, model: Model, initial: bool, **kwargs: Any
             raise
         if model.weights:
             first = str(error).strip().splitlines()[0][:200]
-            raise AblateError(f"model.weights: {model.weights} does not fit {model.arch} ({first}).") from error
+            raise AblateError(
+                f"model.weights: {model.weights} does not fit {model.arch} ({first})."
+            ) from error
         raise AblateError(_no_weights(model.arch, error)) from error
     except Exception as error:  # the hub's client raises errors of many libraries: HTTP, sockets, its own
         if not pretrained or model.weights:
@@ -107,7 +112,7 @@ def _vision_learner(dls: DataLoaders, model: Model, initial: bool, **kwargs: Any
 
 
 def _refuse_unloaded(body: nn.Module, model: Model, seed: int) -> None:
-    """Raise unless every weight matrix came from the file; timm only warns of those that it did not find there."""
+    """Raise unless every weight matrix came from the file; timm only warns of those it did not find."""
     torch.manual_seed(seed)
     fresh = timm.create_model(model.arch, pretrained=False, num_classes=0).state_dict()
     untouched = [name for name, p in body.named_parameters() if p.ndim > 1 and torch.equal(p, fresh[name])]
@@ -130,11 +135,14 @@ def _own_callbacks(parts: Parts) -> list[Any]:
     own: list[Any] = [KeyedTraining(parts.streams, parts.device), DeviceStep(parts.device)]
     if parts.phase.precision and parts.phase.precision != "float32":
         own.append(Precision(parts.phase.precision, parts.device))
-    if parts.phase.micro_batch and parts.phase.batch_size and parts.phase.micro_batch < parts.phase.batch_size:
+    if (
+        parts.phase.micro_batch
+        and parts.phase.batch_size
+        and parts.phase.micro_batch < parts.phase.batch_size
+    ):
         own.append(MicroBatch(parts.phase.micro_batch))
     return own
 
 
 def _print_nothing(*_: Any, **__: Any) -> None:
     pass
-

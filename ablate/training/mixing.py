@@ -1,14 +1,14 @@
-"""Mixing two images of a batch into one, and the loss that goes with it: what mixup, cutmix and their like share.
+"""Mixing two images of a batch into one, and the loss for it: what mixup, cutmix and their like share.
 
-A mixing technique gives `MixBatches` callbacks. The callback turns a batch's targets `y` into `y, partner's y,
-weight`, one of each per item, and the loss into one that weighs both; so a batch can still be split into micro-batches
-afterwards. Where several mixing techniques are on, one of them is chosen for each batch.
+A mixing technique gives `MixBatches` callbacks. The callback turns a batch's targets `y` into `y, partner's
+y, weight`, one of each per item, and the loss into one that weighs both; so a batch can still be split into
+micro-batches afterwards. Where several mixing techniques are on, one of them is chosen for each batch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -24,18 +24,18 @@ from ablate.streams import Streams
 class Mixer(Protocol):
     """How one technique mixes: draws on the host, fixed-shape tensor operations on the device."""
 
-    name: str
+    name: ClassVar[str]
 
     def mix(self, x: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """A batch (n, c, h, w) to the mixed batch, each item's partner (n,), and the item's own share (n,)."""
+        """A batch (n, c, h, w) to the mixed one, each item's partner (n,), and the item's own share (n,)."""
         ...
 
 
 class MixedLoss:
     """A loss of `(prediction, y, partner's y, share of y)`; of plain `(prediction, y)` it is the loss itself.
 
-    The loss is linear in the target's distribution for cross-entropy, label smoothing included, so weighing two
-    losses is the same as weighing two soft targets.
+    The loss is linear in the target's distribution for cross-entropy, label smoothing included, so weighing
+    two losses is the same as weighing two soft targets.
     """
 
     def __init__(self, loss: Any):
@@ -48,6 +48,15 @@ class MixedLoss:
         reduction = getattr(self.loss, "reduction", "mean")
         with NoneReduce(self.loss) as each:
             return reduce_loss(torch.lerp(each(prediction, partner), each(prediction, y), share), reduction)
+
+    @property
+    def reduction(self) -> str:
+        """The loss's own; fastai sets it to ask for a loss per item."""
+        return self.loss.reduction
+
+    @reduction.setter
+    def reduction(self, value: str) -> None:
+        self.loss.reduction = value
 
     def __getattr__(self, name: str) -> Any:
         if name == "loss":  # unpickling and copying ask before __init__ has run
@@ -71,12 +80,15 @@ class MixBatches(Callback):
 
     def before_fit(self) -> None:
         if len(self.learn.cbs.filter(lambda callback: isinstance(callback, MixBatches))) > 1:
-            raise AblateError("mixing: a batch can be mixed once; give the learner one MixBatches with all mixers.")
+            raise AblateError(
+                "mixing: a batch can be mixed once; give the learner one MixBatches with all mixers."
+            )
         self._streams = self.streams or Streams(int(torch.randint(2**62, ())))
+        self.after_fit()  # an interrupted fit ends without it
         self.learn.loss_func = MixedLoss(self.learn.loss_func)
 
     def after_fit(self) -> None:
-        if isinstance(self.learn.loss_func, MixedLoss):  # another callback's before_fit may have failed first
+        if isinstance(self.learn.loss_func, MixedLoss):
             self.learn.loss_func = self.learn.loss_func.loss
 
     def before_batch(self) -> None:

@@ -51,5 +51,7 @@ def setting_parts(setting: Setting, phase: str | None, seed: int, fold: int) -> 
         pixel_std=std,
         device=devices.choose("auto"),
         workers=0 if prepared.in_memory else min(os.cpu_count() or 1, 8),
-        inactive=frozenset(name for name, technique in setting.on.items() if not technique.active_in(chosen.name)),
+        inactive=frozenset(
+            name for name, technique in setting.on.items() if not technique.active_in(chosen.name)
+        ),
     )

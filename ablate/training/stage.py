@@ -1,7 +1,7 @@
 """Run one stage in the current process: fit a phase, find a rate, predict a split, or try everything once.
 
-A stage sees its job's settings and nothing else of the recipe, so what is not in a stage's key cannot change its
-result.
+A stage sees its job's settings and nothing else of the recipe, so what is not in a stage's key cannot change
+its result.
 """
 
 from __future__ import annotations
@@ -144,8 +144,8 @@ def is_out_of_memory(error: BaseException) -> bool:
 def out_of_memory(phase: dict[str, Any]) -> str:
     """What to tell somebody whose phase does not fit."""
     return (
-        f"phase {phase['name']}: batches of {phase['batch_size']} images of {phase['size']} pixels do not fit into "
-        f"memory; set micro_batch, for example micro_batch: {max(phase['batch_size'] // 4, 1)}, for all variants."
+        f"phase {phase['name']}: batches of {phase['batch_size']} images of {phase['size']} pixels do not "
+        f"fit into memory; set micro_batch for all variants, for example to {max(phase['batch_size'] // 4, 1)}."
     )
 
 

@@ -40,7 +40,12 @@ def job(tmp_path: Path) -> Callable[..., Job]:
         folder = tmp_path / "work"
         folder.mkdir(exist_ok=True)
         settings = stage.settings | (changes or {})
-        return Job(**({"key": "k", "label": "the stage", "settings": settings, "folder": str(folder), "data": {}} | fields))
+        return Job(
+            **(
+                {"key": "k", "label": "the stage", "settings": settings, "folder": str(folder), "data": {}}
+                | fields
+            )
+        )
 
     return make
 
@@ -77,7 +82,9 @@ def test_an_error_names_the_stage_and_its_log(job, tmp_path: Path):
 
 def test_a_mistake_of_the_user_comes_back_as_one_sentence(job, tmp_path: Path):
     phase = job().settings["phase"] | {"batch_size": 5000}
-    with pytest.raises(AblateError, match=r"^batch_size: 5000 is more than the 1438 training images; lower it\.$"):
+    with pytest.raises(
+        AblateError, match=r"^batch_size: 5000 is more than the 1438 training images; lower it\.$"
+    ):
         LocalExecutor(tmp_path / "logs").run(job({"phase": phase}), ignore)
 
 
@@ -124,12 +131,14 @@ def test_a_script_without_a_main_guard_is_not_run_again(tmp_path: Path):
     script.write_text(
         "print('once')\n"
         "from ablate import Recipe\n"
-        "recipe = Recipe.from_dict({'name': 's', 'model': {'arch': 'test_vit', 'pretrained': False}, 'size': 16,\n"
+        "recipe = Recipe.from_dict({'name': 's', 'size': 16, 'model': {'arch': 'test_vit', 'pretrained': False},\n"
         "    'phases': [{'name': 'only', 'epochs': 1}], 'study': {'seeds': 1}})\n"
         "study = recipe.run()\n"
         "print(len(study.trials))\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=False)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("once") == 1
     assert done.stdout.splitlines()[-1] == "1"

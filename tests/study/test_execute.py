@@ -127,7 +127,9 @@ def test_lost_outputs_are_made_again_without_training(copy_of: Study, monkeypatc
 
 def test_another_seed_trains_only_that_seed(copy_of: Study, monkeypatch):
     ran = jobs(monkeypatch)
-    study = Recipe.load(copy_of.folder / "recipe.yaml", {"study.seeds": 3}).run(copy_of.folder.parent, threads=1)
+    study = Recipe.load(copy_of.folder / "recipe.yaml", {"study.seeds": 3}).run(
+        copy_of.folder.parent, threads=1
+    )
     assert {label.split(" · ")[-1] for label in ran} == {"preflight", "seed 2"}
     assert set(study.trials.seed) == {0, 1, 2}
 
@@ -135,7 +137,8 @@ def test_another_seed_trains_only_that_seed(copy_of: Study, monkeypatch):
 def test_another_study_with_the_same_store_trains_nothing_twice(copy_of: Study, monkeypatch):
     ran = jobs(monkeypatch)
     study = Recipe.load(
-        copy_of.folder / "recipe.yaml", {"name": "other", "study.vary": ["tta"], "study.smallest_effect": 0.02}
+        copy_of.folder / "recipe.yaml",
+        {"name": "other", "study.vary": ["tta"], "study.smallest_effect": 0.02},
     ).run(copy_of.folder.parent, threads=1)
     assert ran == []
     assert study.folder.name == "other"

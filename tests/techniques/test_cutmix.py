@@ -51,7 +51,9 @@ def test_labels_weigh_as_the_pixels_do_exactly(alpha: float, height: int, width:
 
 
 @given(SIDES, SIDES, st.floats(0, 1), st.integers(0, 10**6))
-def test_a_box_lies_in_the_image_and_is_no_larger_than_asked(height: int, width: int, share: float, seed: int):
+def test_a_box_lies_in_the_image_and_is_no_larger_than_asked(
+    height: int, width: int, share: float, seed: int
+):
     top, bottom, left, right = random_box(height, width, share, np.random.default_rng(seed))
     assert 0 <= top <= bottom <= height
     assert 0 <= left <= right <= width

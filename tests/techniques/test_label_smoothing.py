@@ -35,7 +35,9 @@ def test_it_is_torchs_label_smoothing(eps: float, make_parts: Callable):
 def test_no_eps_is_plain_cross_entropy(make_parts: Callable):
     logits, targets = logits_and_targets()
     ours = LabelSmoothing(eps=0.0).loss(CrossEntropyLossFlat(), make_parts().context)
-    assert float(ours(logits, targets)) == pytest.approx(float(CrossEntropyLossFlat()(logits, targets)), abs=1e-6)
+    assert float(ours(logits, targets)) == pytest.approx(
+        float(CrossEntropyLossFlat()(logits, targets)), abs=1e-6
+    )
 
 
 def test_on_and_off_in_a_learner(make_parts: Callable):

@@ -52,7 +52,7 @@ def test_every_image_has_its_own_share():
 
 
 @pytest.mark.parametrize("alpha", ALPHAS)
-def test_the_folded_betas_moments_and_distribution(alpha: float):
+def test_the_folded_betas_moments(alpha: float):
     n = 200_000
     draws = folded_beta(alpha, n, np.random.default_rng(1))
     density = beta(alpha, alpha)
@@ -63,6 +63,12 @@ def test_the_folded_betas_moments_and_distribution(alpha: float):
     for power in (1, 2, 3):
         deviation = np.sqrt((moment(2 * power) - moment(power) ** 2) / n)
         assert abs((draws**power).mean() - moment(power)) < 4 * deviation
+
+
+@pytest.mark.parametrize("alpha", [0.2, 0.4, 1.0, 2.0])  # below, many a share rounds to 1
+def test_the_folded_betas_distribution(alpha: float):
+    draws, density = folded_beta(alpha, 50_000, np.random.default_rng(2)), beta(alpha, alpha)
+    assert draws.min() >= 0.5
     assert kstest(draws, lambda share: density.cdf(share) - density.cdf(1 - share)).pvalue > 1e-3
 
 
@@ -113,7 +119,10 @@ def test_it_is_on_in_its_phases():
 
 
 def test_a_further_phase_follows_the_last_and_takes_its_settings():
-    phases = [Phase(name="head", epochs=1, freeze=True), Phase(name="tune", epochs=5, size=64, lr=[1e-6, 1e-4])]
+    phases = [
+        Phase(name="head", epochs=1, freeze=True),
+        Phase(name="tune", epochs=5, size=64, lr=[1e-6, 1e-4]),
+    ]
     assert MixUp().edit_phases(phases) == phases
     longer = MixUp(further=FurtherPhase(name="more", epochs=50, lr=1e-3)).edit_phases(phases)
     assert longer[:2] == phases

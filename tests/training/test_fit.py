@@ -59,7 +59,13 @@ def test_ten_steps_equal_a_hand_written_fastai_loop(tmp_path: Path, parts):
     with (tmp_path / "t.csv").open("w", newline="") as file:
         csv.writer(file).writerows([("image", "label", "is_val"), *rows])
     made = parts(
-        "body", data__root=str(tmp_path), data__table="t.csv", presize=32, batch_size=4, study__baseline=[], study__vary=[]
+        "body",
+        data__root=str(tmp_path),
+        data__table="t.csv",
+        presize=32,
+        batch_size=4,
+        study__baseline=[],
+        study__vary=[],
     )
     ours = quiet(build_learner(made, dataloaders(made)))
     no_dropout(ours.model)
@@ -78,7 +84,7 @@ def test_ten_steps_equal_a_hand_written_fastai_loop(tmp_path: Path, parts):
 
     import pandas as pd
 
-    table = pd.DataFrame([row for row in rows], columns=["image", "label", "is_val"])
+    table = pd.DataFrame(rows, columns=["image", "label", "is_val"])
     block = DataBlock(
         (ImageBlock, CategoryBlock),
         get_x=ColReader("image", pref=f"{tmp_path}/"),
@@ -88,7 +94,12 @@ def test_ten_steps_equal_a_hand_written_fastai_loop(tmp_path: Path, parts):
     )
     dls = block.dataloaders(table, bs=4, num_workers=0, device=torch.device("cpu"))
     theirs = vision_learner(
-        dls, "test_efficientnet", pretrained=False, normalize=False, loss_func=CrossEntropyLossFlat(), opt_func=Adam
+        dls,
+        "test_efficientnet",
+        pretrained=False,
+        normalize=False,
+        loss_func=CrossEntropyLossFlat(),
+        opt_func=Adam,
     )
     no_dropout(theirs.model).load_state_dict(state)
     with theirs.no_bar(), theirs.no_logging():

@@ -57,7 +57,9 @@ def test_pretrained_weights_bring_no_normalization_along(parts, tmp_path: Path):
 def test_a_damaged_weights_file_is_named(parts, tmp_path: Path, content: bytes):
     file = tmp_path / "weights.safetensors"
     file.write_bytes(content)
-    with pytest.raises(AblateError, match=r"model\.weights: .*weights\.safetensors does not fit test_efficientnet"):
+    with pytest.raises(
+        AblateError, match=r"model\.weights: .*weights\.safetensors does not fit test_efficientnet"
+    ):
         state_of(parts(model__weights=str(file), model__pretrained=True))
 
 
@@ -79,7 +81,7 @@ def test_without_network_and_cache_the_error_names_the_weights_way(parts, monkey
 
 
 def test_an_unknown_architecture_gets_a_suggestion():
-    with pytest.raises(AblateError, match="no architecture 'resnet5'; did you mean .*resnet50"):
+    with pytest.raises(AblateError, match=r"no architecture 'resnet5'; did you mean .*resnet50"):
         check_arch("resnet5")
     check_arch("resnet50.a1_in1k")
 

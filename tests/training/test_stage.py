@@ -146,7 +146,13 @@ def test_preflight_builds_every_phase_and_trains_none(runner, tmp_path: Path):
     made = runner()
     fits = [stage.settings for stage in made.plan.stages.values() if stage.kind == "fit" and stage.seed == 0]
     told: list[dict] = []
-    job = Job("preflight", "preflight", {"kind": "preflight", "stages": fits}, str(tmp_path), made.recipe.data.model_dump())
+    job = Job(
+        "preflight",
+        "preflight",
+        {"kind": "preflight", "stages": fits},
+        str(tmp_path),
+        made.recipe.data.model_dump(),
+    )
     run_job(job, told.append)
     assert told[-1] == {"done": len(fits), "total": len(fits)}
     assert not list(tmp_path.glob("*.safetensors"))
@@ -154,7 +160,9 @@ def test_preflight_builds_every_phase_and_trains_none(runner, tmp_path: Path):
 
 def test_out_of_memory_is_recognized():
     assert is_out_of_memory(MemoryError())
-    assert is_out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …"))
+    assert is_out_of_memory(
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …")
+    )
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
 
 

@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from fastai.callback.core import Callback
+
+from ablate.recipe.schema import Phase
+from ablate.techniques import compose
+from ablate.techniques.augment import Augment
+from ablate.techniques.base import Context, Predictor, Technique, View
+from ablate.techniques.cutmix import CutMix
+from ablate.techniques.label_smoothing import LabelSmoothing
+from ablate.techniques.mixup import MixUp
+from ablate.techniques.normalize import Normalize
+from ablate.techniques.tta import TTA
+from ablate.training.callbacks import SingleBatch
+from ablate.training.data import dataloaders
+from ablate.training.learner import build_learner, quiet
+from ablate.training.mixing import MixBatches
+from ablate.training.predict import predict
+
+
+class Mark(Callback):
+    def __init__(self, mark: str):
+        self.mark = mark
+
+
+class Marked(Technique):
+    """Leaves its name in everything that it is given."""
+
+    def edit_phases(self, phases: list[Phase]) -> list[Phase]:
+        return [phase.model_copy(update={"name": f"{phase.name}-{self.name}"}) for phase in phases]
+
+    def loss(self, loss: Any, context: Context) -> Any:
+        return f"{self.name}({loss})"
+
+    def callbacks(self, context: Context | None = None) -> list[Any]:
+        return [Mark(self.name)]
+
+    def predict(self, predictor: Predictor, context: Context) -> Predictor:
+        return lambda view: f"{self.name}({predictor(view)})"  # pyright: ignore
+
+
+class Early(Marked):
+    name: ClassVar[str] = "zebra"
+    order: ClassVar[int] = 10
+
+
+class Middle(Marked):
+    name: ClassVar[str] = "ant"
+
+
+class AlsoMiddle(Marked):
+    name: ClassVar[str] = "bee"
+
+
+class Late(Marked):
+    name: ClassVar[str] = "aardvark"
+    order: ClassVar[int] = 90
+
+
+EXPECTED = ["zebra", "ant", "bee", "aardvark"]
+
+
+@pytest.mark.parametrize("shuffled", [(0, 1, 2, 3), (3, 2, 1, 0), (2, 0, 3, 1)])
+def test_the_order_is_by_rank_and_then_by_name(shuffled: tuple[int, ...], make_parts: Callable):
+    four = [Early(), Middle(), AlsoMiddle(), Late()]
+    on, context = [four[i] for i in shuffled], make_parts().context
+    assert [technique.name for technique in compose.ordered(on)] == EXPECTED
+    (phase,) = compose.edit_phases(on, [Phase(name="tune", epochs=1)])
+    assert phase.name == "-".join(["tune", *EXPECTED])
+    nested = "aardvark(bee(ant(zebra(base))))"
+    assert compose.loss(on, "base", context) == nested
+    assert compose.predictor(on, lambda view: "base", context)(View()) == nested  # pyright: ignore
+    assert [callback.mark for callback in compose.callbacks(on, context)] == EXPECTED
+
+
+def test_nothing_on_changes_nothing(make_parts: Callable):
+    context, phases = make_parts().context, [Phase(name="tune", epochs=1)]
+    assert compose.edit_phases([], phases) == phases
+    assert compose.edit_phases([], phases) is not phases
+    assert compose.loss([], "base", context) == "base"
+    assert compose.callbacks([], context) == []
+
+
+def test_a_training_step_does_not_depend_on_the_recipes_order(make_parts: Callable):
+    on = [TTA(n=2), LabelSmoothing(), CutMix(), MixUp(), Augment(), Normalize()]
+    results = []
+    for chosen in (on, on[::-1]):
+        parts = make_parts(*chosen)
+        learn = quiet(build_learner(parts, dataloaders(parts)))
+        learn.fit(1)
+        losses = torch.stack(learn.recorder.losses)
+        results.append((losses, predict(learn, parts, parts.side("valid"), parts.streams)))
+    assert torch.equal(results[0][0], results[1][0])
+    assert (results[0][1] == results[1][1]).all()
+
+
+@pytest.mark.parametrize(
+    "on", [[MixUp(), CutMix()], [CutMix(), MixUp()]], ids=["mixup first", "cutmix first"]
+)
+def test_all_mixing_is_in_one_callback_with_the_phases_streams(on: list[Technique], make_parts: Callable):
+    parts = make_parts(*on, Early())
+    marked, mixing = compose.callbacks(parts.active, parts.context)
+    assert marked.mark == "zebra"
+    assert isinstance(mixing, MixBatches)
+    assert [mixer.name for mixer in mixing.mixers] == ["cutmix", "mixup"]
+    assert mixing.streams == parts.streams
+    (alone,) = compose.callbacks([on[0]], parts.context)
+    assert [mixer.name for mixer in alone.mixers] == [on[0].name]
+
+
+def test_a_technique_that_is_off_in_the_phase_takes_no_part(make_parts: Callable):
+    mixup, plain = MixUp(phases=["other"]), make_parts()
+    parts = make_parts(mixup, inactive=frozenset({"mixup"}))
+    weights = []
+    for chosen in (plain, parts):
+        learn = quiet(build_learner(chosen, dataloaders(chosen)))
+        assert not any(isinstance(callback, MixBatches) for callback in learn.cbs)
+        learn.fit(1, cbs=SingleBatch())
+        weights.append(torch.cat([weight.detach().flatten() for weight in learn.model.parameters()]))
+    assert torch.equal(*weights)
