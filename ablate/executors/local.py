@@ -140,6 +140,8 @@ def _without_main() -> Iterator[None]:
 def _work(job: Job, sender: Connection, log: str) -> None:
     """The body of a job's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    # a fork server's children would start loader workers through a server too, which pickles the data set
+    multiprocessing.set_start_method("fork", force=True)
     _redirect(log)
     from ablate.training.stage import is_out_of_memory, out_of_memory, run_job
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def dataloaders(parts: Parts) -> DataLoaders:
     source = parts.side("train") + parts.side("valid")
     device = devices.load(parts.device).torch_device()
     dls = datablock(parts).dataloaders(source, bs=batch_size, num_workers=parts.workers, device=device)
-    dls.train.keyed(parts.streams, drawer(parts), _sampler(parts))
+    dls.train.keyed(parts.streams, _drawer(parts), _sampler(parts))
     dls.valid.keyed(parts.streams)
     if not _foreign(parts):
         dls.train.read_batch = dls.valid.read_batch = ReadBatch(_render(parts))
@@ -92,11 +93,10 @@ class ReadBatch:
         return images, TensorCategory(torch.tensor([item.target for item in items]))
 
 
-def drawer(parts: Parts, transforms: Sequence[Any] | None = None) -> Drawer:
-    """Draws the geometry and colours of the active techniques, or those given."""
-    if transforms is None:
-        active = compose.ordered(parts.active)
-        transforms = [t for technique in active for t in technique.item_transforms(parts.context)]
+def _drawer(parts: Parts) -> Drawer:
+    """Draws the geometry and colours of the active techniques."""
+    active = compose.ordered(parts.active)
+    transforms = [t for technique in active for t in technique.item_transforms(parts.context)]
     return Drawer(parts.streams, tuple(t for t in transforms if _is_ours(t)))
 
 
@@ -123,8 +123,7 @@ def _sampler(parts: Parts) -> Any:
         raise AblateError(
             f"phase {parts.phase.name}: {names} both choose the training order; turn one of them off."
         )
-    context = parts.context
-    return (lambda epoch: own[0].sampler(context, epoch)) if own else None
+    return partial(own[0].sampler, parts.context) if own else None
 
 
 class _Label:

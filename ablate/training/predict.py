@@ -10,11 +10,11 @@ import pyarrow.parquet as pq
 from fastai.learner import Learner
 from torch import Tensor
 
+from ablate.data.draws import Drawer
 from ablate.data.items import Item
 from ablate.streams import Streams
 from ablate.techniques import compose
 from ablate.techniques.base import View
-from ablate.training.data import drawer
 from ablate.training.parts import Parts
 
 PREDICTIONS = "predictions.parquet"
@@ -36,7 +36,7 @@ def predict(learn: Learner, parts: Parts, items: list[Item], streams: Streams) -
 
     def plain(view: View) -> Tensor:
         seen = loader.new()
-        seen.keyed(streams, drawer(parts, view.transforms) if view.transforms else None)
+        seen.keyed(streams, Drawer(streams, view.transforms) if view.transforms else None)
         seen.epoch = view.copy
         return learn.get_preds(dl=seen, reorder=False)[0]
 

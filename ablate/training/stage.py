@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +114,7 @@ def _preflight(job: Job, folder: Path, report: Report) -> str:
     """Build every distinct phase and run one batch of training and one of validation through it."""
     stages = job.settings["stages"]
     for done, settings in enumerate(stages, 1):
-        parts = replace(build_parts(job, settings), workers=0)
+        parts = build_parts(job, settings)
         learn = quiet(build_learner(parts, dataloaders(parts), initial=done == 1, folder=folder))
         try:
             learn.fit(1, cbs=SingleBatch())
@@ -145,7 +144,8 @@ def out_of_memory(phase: dict[str, Any]) -> str:
     """What to tell somebody whose phase does not fit."""
     return (
         f"phase {phase['name']}: batches of {phase['batch_size']} images of {phase['size']} pixels do not "
-        f"fit into memory; set micro_batch for all variants, for example to {max(phase['batch_size'] // 4, 1)}."
+        "fit into memory; set micro_batch for all variants, "
+        f"for example to {max(phase['batch_size'] // 4, 1)}."
     )
 
 

@@ -62,6 +62,11 @@ def test_a_job_runs_and_reports(job, tmp_path: Path):
     assert [message["epoch"]["epoch"] for message in told if "epoch" in message] == [0]
 
 
+def test_a_job_may_have_loader_processes(job, tmp_path: Path):
+    LocalExecutor(tmp_path / "logs").run(job(workers=2), ignore)
+    assert (tmp_path / "work" / "weights.safetensors").is_file()
+
+
 def test_starting_a_process_takes_less_than_importing_fastai(job, tmp_path: Path):
     executor = LocalExecutor(tmp_path / "logs")
     executor.run(job(), ignore)
@@ -131,8 +136,9 @@ def test_a_script_without_a_main_guard_is_not_run_again(tmp_path: Path):
     script.write_text(
         "print('once')\n"
         "from ablate import Recipe\n"
-        "recipe = Recipe.from_dict({'name': 's', 'size': 16, 'model': {'arch': 'test_vit', 'pretrained': False},\n"
-        "    'phases': [{'name': 'only', 'epochs': 1}], 'study': {'seeds': 1}})\n"
+        "recipe = Recipe.from_dict({'name': 's', 'size': 16,\n"
+        "    'model': {'arch': 'test_vit', 'pretrained': False}, 'study': {'seeds': 1},\n"
+        "    'phases': [{'name': 'only', 'epochs': 1}]})\n"
         "study = recipe.run()\n"
         "print(len(study.trials))\n"
     )

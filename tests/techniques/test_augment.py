@@ -32,7 +32,7 @@ def theirs(image: torch.Tensor, seed: int, options: dict[str, Any]) -> torch.Ten
 
 
 def their_points(seed: int, options: dict[str, Any]) -> np.ndarray:
-    """Where four output points are sampled from, shape (N, 4, 2), read off an image that holds coordinates."""
+    """Where four output points are sampled from, shape (N, 4, 2), read off an image of coordinates."""
     along = torch.linspace(-1, 1, SIDE)
     ramp = torch.stack([along.expand(SIDE, SIDE), along[:, None].expand(SIDE, SIDE)])
     warped = theirs(ramp, seed, options)
@@ -51,23 +51,25 @@ def our_points(seed: int, options: dict[str, Any]) -> np.ndarray:
     return points[..., :2] / points[..., 2:]
 
 
-def assert_alike(ours: np.ndarray, timms: np.ndarray) -> None:
+def assert_alike(ours: np.ndarray, fastais: np.ndarray) -> None:
     """The same marginals and correlations; both of shape (N, quantities)."""
-    for one, other in zip(ours.T, timms.T, strict=True):
+    for one, other in zip(ours.T, fastais.T, strict=True):
         assert ks_2samp(np.round(one, 4), np.round(other, 4), method="asymp").pvalue > 1e-3 / ours.shape[1]
         np.testing.assert_allclose(one.mean(), other.mean(), atol=5 * one.std() / np.sqrt(N / 2) + 1e-6)
         np.testing.assert_allclose(one.std(), other.std(), rtol=0.06, atol=1e-6)
     moving = ours.std(0) > 1e-6
-    assert (moving == (timms.std(0) > 1e-6)).all()
+    assert (moving == (fastais.std(0) > 1e-6)).all()
     if moving.sum() > 1:
-        np.testing.assert_allclose(np.corrcoef(ours[:, moving].T), np.corrcoef(timms[:, moving].T), atol=0.08)
+        np.testing.assert_allclose(
+            np.corrcoef(ours[:, moving].T), np.corrcoef(fastais[:, moving].T), atol=0.08
+        )
 
 
 def test_defaults_are_fastais():
-    fastais = inspect.signature(aug_transforms).parameters
+    parameters = inspect.signature(aug_transforms).parameters
     for name, field in Augment.model_fields.items():
         if name != "phases":
-            assert field.default == fastais[name].default, name
+            assert field.default == parameters[name].default, name
 
 
 @pytest.mark.parametrize(
@@ -92,10 +94,10 @@ def test_defaults_are_fastais():
 )
 def test_the_geometry_is_spread_as_fastais(options: dict[str, Any]):
     options = options | NO_LIGHT
-    ours, timms = our_points(1, options).reshape(N, 8), their_points(2, options).reshape(N, 8)
+    ours, fastais = our_points(1, options).reshape(N, 8), their_points(2, options).reshape(N, 8)
     if options == NO_WARP | NO_LIGHT:
-        np.testing.assert_array_equal(ours, timms)
-    assert_alike(ours, timms)
+        np.testing.assert_array_equal(ours, fastais)
+    assert_alike(ours, fastais)
 
 
 @pytest.mark.parametrize(
@@ -113,10 +115,10 @@ def test_the_geometry_is_spread_as_fastais(options: dict[str, Any]):
 def test_the_lighting_is_spread_as_fastais(options: dict[str, Any]):
     options = NO_WARP | options
     levels = torch.tensor(LEVELS / 255, dtype=torch.float32)[None, None]
-    timms = np.rint(theirs(levels, 3, options)[:, 0, 0].numpy() * 255)
+    fastais = np.rint(theirs(levels, 3, options)[:, 0, 0].numpy() * 255)
     tables = [draw.table for draw in our_draws(4, options)]
     ours = np.stack([LEVELS if table is None else table[LEVELS] for table in tables]).astype(float)
-    assert_alike(ours, timms)
+    assert_alike(ours, fastais)
 
 
 @pytest.mark.parametrize(

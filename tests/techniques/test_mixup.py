@@ -16,7 +16,7 @@ ALPHAS = [0.1, 0.2, 0.4, 1.0, 2.0]
 
 
 def one_channel_each(n: int, side: int = 4) -> torch.Tensor:
-    """Image i is 1 in channel i and 0 elsewhere, so the mean of channel j says how much of image j is seen."""
+    """Image i is 1 in channel i and 0 elsewhere, so channel j's mean is how much of image j is seen."""
     return torch.eye(n)[:, :, None, None].repeat(1, 1, side, side)
 
 

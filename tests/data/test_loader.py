@@ -1,0 +1,372 @@
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from fastai.callback import schedule  # noqa: F401  gives Learner its fit_one_cycle
+from fastai.callback.core import Callback
+from fastai.torch_core import TensorCategory, TensorImage
+from fastai.vision.augment import FlipItem, RandomErasing, RandTransform
+from fastai.vision.core import PILImage
+from fasttransform import Transform
+from torch import Tensor
+
+from ablate.data.items import load_items
+from ablate.data.loader import KeyedDL
+from ablate.data.splits import Fold, make_folds
+from ablate.recipe.schema import Data, Model, Phase, Split
+from ablate.streams import Streams
+from ablate.techniques.augment import Augment
+from ablate.techniques.base import Context, Technique
+from ablate.techniques.normalize import Normalize
+from ablate.training.data import dataloaders
+from ablate.training.learner import build_learner, quiet
+from ablate.training.parts import Parts
+
+mpl.use("agg")
+from matplotlib import pyplot as plt
+
+DIGITS = load_items(Data(source="digits"))
+Batches = list[tuple[Tensor, ...]]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def parts(*on: Technique, batch_size: int = 16, seed: int = 0, name: str = "tune", workers: int = 0) -> Parts:
+    """70 digits for training and 37 for validation."""
+    return Parts(
+        model=Model(arch="test_resnet", pretrained=False),
+        phase=Phase(name=name, epochs=1, batch_size=batch_size, size=16, presize=20, weight_decay=0.01),
+        on={technique.name: technique for technique in on},
+        streams=Streams(seed, name),
+        items=DIGITS,
+        fold=Fold(np.arange(70), np.arange(70, 107), np.arange(0)),
+        workers=workers,
+    )
+
+
+@pytest.fixture
+def photo_parts(photos: Path) -> Parts:
+    data = Data(root=str(photos), table="table.csv", split=Split(column="is_val"))
+    items = load_items(data)
+    return replace(parts(Augment(), batch_size=4), items=items, fold=make_folds(items, data)[0])
+
+
+def batches(loader: KeyedDL) -> Batches:
+    return [tuple(tensor.as_subclass(Tensor).clone() for tensor in batch) for batch in loader]
+
+
+def images(loader: KeyedDL) -> Tensor:
+    return torch.cat([batch[0] for batch in batches(loader)])
+
+
+def same(one: Batches, other: Batches) -> bool:
+    assert len(one) == len(other)
+    return all(torch.equal(a, b) for x, y in zip(one, other, strict=True) for a, b in zip(x, y, strict=True))
+
+
+class Shuffled(Transform):
+    """A batch transform of training that draws from torch's global generator."""
+
+    split_idx = 0
+    order = 20
+
+    def encodes(self, x: TensorImage):
+        return x + torch.rand(x.shape) * 0.1
+
+
+class Nudge(RandTransform):
+    """An item transform of training that draws from Python's, numpy's and torch's global generators."""
+
+    order = 2
+
+    def before_call(self, b: Any, split_idx: int) -> None:
+        super().before_call(b, split_idx)
+        self.by = random.randint(0, 9) + np.random.randint(10) + int(torch.randint(10, ()))
+
+    def encodes(self, x: PILImage):
+        return PILImage.create(np.asarray(x) // 2 + self.by)
+
+
+class Foreign(Technique):
+    """Transforms by others, with all their ways to be random."""
+
+    name: ClassVar[str] = "foreign"
+
+    def item_transforms(self, context: Context) -> list[Any]:
+        return [FlipItem(0.5), Nudge()]
+
+    def batch_transforms(self, context: Context) -> list[Any]:
+        return [RandomErasing(p=0.5, max_count=3), Shuffled()]
+
+
+class Sampled(Technique):
+    """Visits every fifth image, more often with each epoch, and the last image first."""
+
+    name: ClassVar[str] = "sampled"
+
+    def sampler(self, context: Context, epoch: int) -> np.ndarray:
+        assert len(context.train_targets) == 70
+        return np.tile(np.arange(0, 70, 5), epoch + 1)[::-1]
+
+
+class Unsampled(Technique):
+    """Has the hook and leaves the order alone."""
+
+    name: ClassVar[str] = "unsampled"
+
+    def sampler(self, context: Context, epoch: int) -> None:
+        return None
+
+
+@pytest.mark.parametrize("on", [[Augment(), Normalize()], [Augment(), Foreign()]], ids=["ours", "foreign"])
+def test_workers_change_nothing(on: list[Technique]):
+    here, there = (dataloaders(parts(*on, workers=workers)) for workers in (0, 2))
+    for side in ("train", "valid"):
+        epochs = []
+        for _ in range(2):
+            epochs.append(batches(getattr(here, side)))
+            random.seed(5)
+            np.random.seed(6)
+            torch.manual_seed(7)
+            assert same(epochs[-1], batches(getattr(there, side)))
+        assert same(*epochs) == (side == "valid")
+
+
+def test_foreign_transforms_are_random_and_repeatable():
+    plain, one, two = (dataloaders(parts(*on)) for on in ([], [Foreign()], [Foreign()]))
+    first = images(one.train)
+    assert torch.equal(first, images(two.train))
+    assert not torch.equal(first, images(one.train))
+    raw = images(plain.train)
+    ratios = (first - raw / 2).mean((1, 2, 3))  # Nudge's draws differ between the items of a batch
+    assert len(ratios[:16].round(decimals=2).unique()) > 8
+    other = images(dataloaders(parts(Foreign(), seed=1)).train)
+    assert not torch.equal(first.sort(0)[0], other.sort(0)[0])
+    for loader, without in ((one.valid, plain.valid), (one.test_dl(one.valid_ds.items), plain.valid)):
+        assert torch.equal(images(loader), images(without))
+
+
+@pytest.mark.parametrize("source", ["digits", "photos"])
+def test_reading_a_batch_at_once_is_reading_item_by_item(source: str, photo_parts: Parts):
+    own = photo_parts if source == "photos" else parts(Augment(), Normalize())
+    dls = dataloaders(own)
+    items = own.side("valid")[:9]
+    loaders = [dls.train, dls.valid, dls.test_dl(items), dls.test_dl(items, with_labels=True)]
+    for loader in loaders:
+        assert loader.read_batch is not None
+        at_once, types = batches(loader), [type(tensor) for tensor in loader.one_batch()]
+        assert types == [TensorImage, TensorCategory][: len(types)]
+        loader.read_batch, loader.epoch = None, 0
+        assert same(batches(loader), at_once)
+        assert [type(tensor) for tensor in loader.one_batch()] == types
+    assert [len(loader.one_batch()) for loader in loaders] == [2, 2, 1, 2]
+
+
+def test_labels_belong_to_their_images():
+    dls = dataloaders(parts())
+    by_pixels = {}
+    for item in parts().side("train"):
+        ((x,),) = batches(dls.test_dl([item]))
+        by_pixels[x.numpy().tobytes()] = item.target
+    for x, y in batches(dls.train):
+        assert [by_pixels[one.numpy().tobytes()] for one in x] == y.tolist()
+
+
+def test_the_order_is_keyed_by_seed_phase_and_epoch():
+    def order(epoch: int = 0, **given: Any) -> list[int]:
+        loader = dataloaders(parts(**given)).train
+        loader.epoch = epoch
+        return loader.get_idxs()
+
+    first = order()
+    assert sorted(first) == list(range(70))
+    orders = [first, order(epoch=1), order(seed=1), order(name="head")]
+    assert len({tuple(one) for one in orders}) == 4
+    random.seed(1)
+    assert order() == first
+    assert order(batch_size=8) == first
+    assert abs(np.corrcoef(first, np.arange(70))[0, 1]) < 0.35
+
+
+def test_epochs_count_up_and_can_be_set():
+    loader = dataloaders(parts(Augment())).train
+    first, second = batches(loader), batches(loader)
+    assert loader.epoch == 2
+    assert not same(first, second)
+    loader.epoch = 0
+    assert same(batches(loader), first)
+    assert same(batches(loader), second)
+    loader.epoch = 1
+    for _ in range(2):
+        assert torch.equal(loader.one_batch()[0], second[0][0])  # looking at a batch does not count
+    next(iter(loader))
+    assert same(batches(loader), second)
+
+
+def test_what_ran_before_changes_nothing():
+    first = batches(dataloaders(parts(Augment())).train)
+    dls = dataloaders(parts(Augment()))
+    dls.valid.one_batch()
+    batches(dls.test_dl(parts().side("valid")))
+    random.random()
+    torch.rand(3)
+    assert same(batches(dls.train), first)
+
+
+def test_training_sees_full_batches_and_validation_every_image():
+    dls = dataloaders(parts())
+    assert [len(x) for x, _ in batches(dls.train)] == [16] * 4
+    assert [len(x) for x, _ in batches(dls.valid)] == [16, 16, 5]
+    assert (len(dls.train), len(dls.valid)) == (4, 3)
+    everything = dls.train.new(drop_last=False)
+    everything.epoch = 0
+    assert [len(x) for x, _ in batches(everything)] == [16] * 4 + [6]
+    assert len(everything) == 5
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_sampler_is_followed(workers: int):
+    own = parts(Sampled(), Augment(), workers=workers)
+    dls = dataloaders(own)
+    plain = dataloaders(parts(Augment())).train
+    targets = DIGITS.targets[:70]
+    drawn = plain.drawer.draw(1, np.arange(70))
+    for epoch, full in ((0, 0), (1, 1), (2, 2)):
+        order = np.tile(np.arange(0, 70, 5), epoch + 1)[::-1]
+        assert dls.train.get_idxs() == order.tolist()
+        assert len(dls.train) == full
+        read = batches(dls.train)
+        seen = torch.cat([y for _, y in read]).tolist() if full else []
+        assert seen == targets[order[: 16 * full]].tolist()
+        if epoch == 1:
+            again = dls.train.drawer.draw(1, order)
+            assert all(np.array_equal(a.matrix, drawn[i].matrix) for a, i in zip(again, order, strict=True))
+    assert dls.valid.get_idxs() == list(range(37))
+
+
+def test_a_sampler_may_leave_the_order_alone():
+    plain, unsampled = (dataloaders(parts(*on)) for on in ([], [Unsampled()]))
+    assert same(batches(plain.train), batches(unsampled.train))
+    assert len(unsampled.train) == 4
+
+
+class Rates(Callback):
+    order = 80
+
+    def before_fit(self) -> None:
+        self.seen: list[tuple[int, float]] = []
+
+    def after_batch(self) -> None:
+        if self.learn.training:
+            self.seen.append((int(self.learn.epoch), float(self.learn.opt.hypers[-1]["lr"])))
+
+
+def test_the_rates_run_through_whatever_a_sampler_visits():
+    own = parts(Sampled(), batch_size=4)
+    learn, rates = quiet(build_learner(own, dataloaders(own))), Rates()
+    learn.fit_one_cycle(3, 1e-2, cbs=rates)
+    epochs = [epoch for epoch, _ in rates.seen]
+    assert [epochs.count(epoch) for epoch in range(3)] == [3, 7, 10]
+    assert max(rate for _, rate in rates.seen) > 9e-3
+    assert rates.seen[-1][1] < 5e-4
+
+
+@pytest.mark.parametrize("given", [{"bs": 5}, {"num_workers": 2}, {"shuffle": False}, {}])
+def test_a_new_validation_loader_sees_the_same(given: dict[str, Any]):
+    dls = dataloaders(parts(Augment(), Normalize()))
+    made = dls.valid.new(**given)
+    assert isinstance(made, KeyedDL)
+    assert made.streams == dls.valid.streams
+    assert made.read_batch is not None
+    assert torch.equal(images(made), images(dls.valid))
+
+
+def test_a_new_training_loader_has_the_same_order_and_draws():
+    dls = dataloaders(parts(Augment()))
+    first = torch.cat([batch[0] for batch in batches(dls.train.new(drop_last=False))])
+    other = torch.cat([batch[0] for batch in batches(dls.train.new(bs=7))])
+    assert torch.equal(first, other)
+    dls.train.epoch = 3
+    assert dls.train.new().epoch == 3
+
+
+def test_transforms_given_to_new_take_the_place_of_ours():
+    dls = dataloaders(parts())
+    larger = dls.valid.new(
+        after_item=[type(dls.valid.after_item.fs[0])(24, 24), *dls.valid.after_item.fs[1:]]
+    )
+    assert larger.read_batch is None
+    assert larger.one_batch()[0].shape == (16, 3, 24, 24)
+
+
+def test_a_test_loader_takes_items_files_arrays_and_images(photo_parts: Parts):
+    dls = dataloaders(photo_parts)
+    items = photo_parts.side("valid")
+    expected = images(dls.valid)
+    paths = [item.image for item in items]
+    opened = [PILImage.create(path) for path in paths]
+    for sources in (items, paths, [str(path) for path in paths], [p.read_bytes() for p in paths], opened):
+        ((x,), *_) = batches(dls.test_dl(sources[:3]))
+        assert torch.equal(x, expected[:3])
+    labelled = dls.test_dl(items, with_labels=True)
+    assert torch.cat([y for _, y in batches(labelled)]).tolist() == [item.target for item in items]
+
+
+def test_a_learner_predicts_one_image(photo_parts: Parts):
+    learn = quiet(build_learner(photo_parts, dataloaders(photo_parts)))
+    expected = learn.get_preds()[0]
+    item = photo_parts.side("valid")[0]
+    for source in (item, item.image, str(item.image), PILImage.create(item.image)):
+        label, number, probabilities = learn.predict(source)
+        torch.testing.assert_close(probabilities.as_subclass(Tensor), expected[0].as_subclass(Tensor))
+        assert label == photo_parts.items.classes[int(number)]
+
+
+@pytest.mark.parametrize("side", ["train", "valid"])
+def test_batches_are_shown_with_their_labels(side: str, photo_parts: Parts, one_figure: Callable):
+    loader = getattr(dataloaders(replace(photo_parts, on={"normalize": Normalize()})), side)
+    shown = one_figure(lambda: loader.show_batch(max_n=4))
+    assert len(shown) == 4
+    _, y = loader.one_batch()
+    for axis, number in zip(shown, y[:4], strict=True):
+        assert axis.get_title() == photo_parts.items.classes[int(number)]
+        pixels = axis.get_images()[0].get_array()
+        assert pixels.shape == (16, 16, 3)
+        assert pixels.min() >= 0
+        assert pixels.max() > 1.5 or pixels.max() <= 1
+
+
+@pytest.fixture
+def one_figure() -> Any:
+    """Run something that draws and give the axes that show an image."""
+
+    def draw(show: Callable[[], Any]) -> list[Any]:
+        plt.close("all")
+        show()
+        (figure,) = map(plt.figure, plt.get_fignums())
+        return [axis for axis in figure.axes if axis.get_images()]
+
+    yield draw
+    plt.close("all")
+
+
+def test_results_are_shown(photo_parts: Parts, one_figure: Callable):
+    learn = quiet(build_learner(photo_parts, dataloaders(photo_parts)))
+    assert len(one_figure(lambda: learn.show_results(max_n=3))) == 3
+
+
+def test_a_loader_without_streams_is_fastais():
+    loader = KeyedDL(list(range(10)), bs=3, num_workers=0, shuffle=True)
+    assert sorted(torch.cat(list(loader)).tolist()) == list(range(10))
+    assert len(loader) == 4
