@@ -64,9 +64,11 @@ class LocalExecutor:
         with _environment(_SERVER_ENVIRONMENT), _without_main():
             process.start()
         sender.close()
-        outcome: dict[str, Any] | None = None
         try:
             outcome = _follow(process, receiver, report)
+        except BaseException:  # Ctrl-C above all: what the job was doing is not wanted any more
+            process.terminate()
+            raise
         finally:
             _end(process)
             receiver.close()

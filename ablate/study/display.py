@@ -257,17 +257,25 @@ def print_effects(console: Console, study: Any) -> None:
 
     trials, plan = study.trials, study.plan
     bad = trials[trials.status != "ok"]
-    if (study.folder / "effects.csv").is_file():
-        metric, effects = plan["metric"], study.effects()
-        unit = shown_in(metric)[1]
-        table = Table("what", f"effect on {metric}, {unit}", "95% interval", "verdict", title=plan["name"])
+    metric = plan["metric"]
+    factor, unit, digits = shown_in(metric)
+    if plan["contrasts"] and (study.folder / "effects.csv").is_file():
+        effects = study.effects()
+        table = Table(title=plan["name"])
+        for heading in ("what", f"effect on {metric}, {unit}", "95% interval", "verdict"):
+            table.add_column(heading, overflow="fold")
         for label, (_, *cells) in zip(
             short_labels(effects, metric), effects_rows(effects, metric), strict=True
         ):
             table.add_row(label, *cells)
         console.print(table)
+    else:
+        value = factor * trials[metric].mean()
+        console.print(f"{plan['name']}: {metric} {value:.{digits}f} {unit}, the mean of {len(trials)} trials")
     if len(bad):
         console.print(
             f"{len(bad)} of {len(trials)} trials did not finish well: see {study.folder / 'trials.csv'}"
         )
+    if plan["quick"]:
+        console.print("This was a smoke run on a few images: everything works, and its numbers mean nothing.")
     console.print(f"report: {study.folder / 'report.md'}", soft_wrap=True, highlight=False)

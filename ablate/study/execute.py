@@ -89,6 +89,7 @@ def run_study(
     if quick:
         recipe = quick_recipe(recipe)
     folder = Path(out or os.environ.get("ABLATE_OUT") or "runs").absolute() / recipe.name
+    _make_writable(folder)
     store = Store(Path(os.environ.get("ABLATE_STORE") or folder.parent / ".stages"))
     device, threads = devices.choose(device), threads or available_cores()
     display = make_display()
@@ -114,14 +115,26 @@ def run_study(
         if not missing and study.is_complete(plan):
             display.say(f"{folder}: everything is finished; nothing to do")
             return study
+        _preflight(run, [plan.stages[key] for key in missing])
         _write_inputs(run, folder, prepared)
         if missing:
-            _preflight(run, [plan.stages[key] for key in missing])
             _run_stages(run, missing, study)
         _test_winner(run, study)
         study.collect(plan, store, run.failed)
         display.finished(study)
     return study
+
+
+def _make_writable(folder: Path) -> None:
+    """Find out now, and not after the first hour, that the outputs cannot be written."""
+    try:
+        (folder / "logs").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AblateError(
+            f"{folder}: cannot be written ({error.strerror}); set --out or ABLATE_OUT to a folder that can."
+        ) from None
+    if not os.access(folder, os.W_OK):
+        raise AblateError(f"{folder}: cannot be written; set --out or ABLATE_OUT to a folder that can.")
 
 
 def available_cores() -> int:

@@ -107,6 +107,19 @@ def test_a_killed_process_is_told_from_an_error(job, tmp_path: Path):
         LocalExecutor(tmp_path / "logs").run(job({"phase": phase}), kill_at_first_progress)
 
 
+def test_an_interrupt_ends_the_job_at_once(job, tmp_path: Path):
+    phase = job().settings["phase"] | {"epochs": 500}
+
+    def interrupt(_message: dict) -> None:
+        raise KeyboardInterrupt
+
+    began = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        LocalExecutor(tmp_path / "logs").run(job({"phase": phase}), interrupt)
+    assert time.monotonic() - began < 30
+    assert not _children_of_server()
+
+
 def _children_of_server() -> list[int]:
     """The processes that the fork server has started."""
     server = next(pid for pid in _pids() if "forkserver" in _command(pid) and _parent(pid) == os.getpid())

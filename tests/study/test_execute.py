@@ -210,6 +210,7 @@ def test_what_cannot_work_fails_in_the_preflight(tiny, monkeypatch):
     with pytest.raises(AblateError, match="no architecture 'resnet5'; did you mean"):
         Recipe.from_dict(tiny).run(threads=1)
     assert ran == ["preflight"]
+    assert not list(Path(os.environ["ABLATE_OUT"]).glob("tiny/*.*"))
 
 
 def test_only_the_winner_is_scored_on_the_test_split(tiny):
@@ -247,6 +248,12 @@ def test_an_output_folder_that_cannot_be_written_is_one_sentence(tiny, tmp_path:
     (tmp_path / "file").write_text("")
     with pytest.raises(AblateError, match="cannot be written"):
         Recipe.from_dict(tiny).run(tmp_path / "file")
+
+
+def test_a_study_of_the_baseline_alone_prints_its_score(tiny, capsys):
+    tiny["study"] = {"seeds": 1}
+    Recipe.from_dict(tiny).run(threads=1)
+    assert "points, the mean of 1 trials" in capsys.readouterr().out
 
 
 def test_a_bad_image_stops_the_run_before_anything_is_written(tiny, photos: Path, tmp_path: Path):
