@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from ablate.study.plan import Plan, Stage
+from ablate.study.graph import Plan, Stage
 
 
 class Display(Protocol):

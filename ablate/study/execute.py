@@ -15,8 +15,10 @@ from ablate.errors import AblateError, StageFailed
 from ablate.executors.local import LocalExecutor
 from ablate.recipe.recipe import Recipe
 from ablate.study.display import Display, make_display
+from ablate.study.graph import Plan, Stage
 from ablate.study.job import Job
-from ablate.study.plan import Plan, Stage, make_plan, stage_key
+from ablate.study.plan import stage_key
+from ablate.study.planning import available_cores, plan_prepared
 from ablate.study.prepare import Prepared, prepare
 from ablate.study.quick import quick_recipe
 from ablate.study.store import Store
@@ -100,14 +102,7 @@ def run_study(
         prepared = prepare(recipe, quick=quick, progress=display.looked)
         if workers is None:
             workers = 0 if prepared.in_memory else min(available_cores(), 8)
-        chosen = recipe.study.folds or range(len(prepared.folds))
-        plan = make_plan(
-            recipe,
-            [prepared.identities[fold] for fold in chosen],
-            weights_hash=prepared.weights_hash,
-            device=device,
-            threads=threads,
-        )
+        plan = plan_prepared(recipe, prepared, device, threads)
         run = Run(recipe, plan, prepared, store, executor, display, device, threads, workers, quick)
         wanted = plan.needed(trial.predict for trial in plan.trials)
         missing = [key for key in wanted if not store.has(key)]
@@ -135,11 +130,6 @@ def _make_writable(folder: Path) -> None:
         ) from None
     if not os.access(folder, os.W_OK):
         raise AblateError(f"{folder}: cannot be written; set --out or ABLATE_OUT to a folder that can.")
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _write_inputs(run: Run, folder: Path, prepared: Prepared) -> None:

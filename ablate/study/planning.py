@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from ablate import devices
 from ablate.recipe.recipe import Recipe
-from ablate.study.execute import available_cores
-from ablate.study.plan import Plan, make_plan
-from ablate.study.prepare import prepare
+from ablate.study.graph import Plan
+from ablate.study.plan import make_plan
+from ablate.study.prepare import Prepared, prepare
 from ablate.study.quick import quick_recipe
 from ablate.study.summary import plan_numbers
+
+
+def available_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def plan_prepared(recipe: Recipe, prepared: Prepared, device: str, threads: int) -> Plan:
+    """The plan of a study over the folds that it runs."""
+    chosen = recipe.study.folds or range(len(prepared.folds))
+    return make_plan(
+        recipe,
+        [prepared.identities[fold] for fold in chosen],
+        weights_hash=prepared.weights_hash,
+        device=device,
+        threads=threads,
+    )
 
 
 def plan_study(
@@ -24,12 +42,5 @@ def plan_study(
     if quick:
         recipe = quick_recipe(recipe)
     prepared = prepare(recipe, quick=quick, look=False)
-    chosen = recipe.study.folds or range(len(prepared.folds))
-    plan = make_plan(
-        recipe,
-        [prepared.identities[fold] for fold in chosen],
-        weights_hash=prepared.weights_hash,
-        device=devices.choose(device),
-        threads=threads or available_cores(),
-    )
+    plan = plan_prepared(recipe, prepared, devices.choose(device), threads or available_cores())
     return plan_numbers(recipe, plan, prepared), plan

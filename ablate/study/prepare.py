@@ -12,7 +12,7 @@ from ablate.data.items import Items, load_items
 from ablate.data.splits import Fold, make_folds, quick_fold
 from ablate.errors import AblateError
 from ablate.recipe.recipe import Recipe
-from ablate.study.plan import FoldData
+from ablate.study.graph import FoldData
 
 Channels = tuple[float, float, float]
 _UNKNOWN: tuple[Channels, Channels] = ((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))

@@ -14,7 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from ablate import techniques
-from ablate.study.plan import Plan, Trial
+from ablate.study.graph import Plan, Trial
 
 if TYPE_CHECKING:
     from ablate.data.check import CheckReport

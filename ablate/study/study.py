@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablate.errors import AblateError
 from ablate.recipe.problems import suggestion
-from ablate.study.plan import Plan, Stage, Trial
+from ablate.study.graph import Plan, Stage, Trial
 from ablate.study.store import Store
 
 if TYPE_CHECKING:

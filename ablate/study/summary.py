@@ -9,7 +9,7 @@ from typing import Any
 
 from ablate.analysis.power import detectable_effect
 from ablate.recipe.recipe import Recipe
-from ablate.study.plan import Plan
+from ablate.study.graph import Plan
 from ablate.study.prepare import Prepared
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from ablate.analysis.metrics import metric_values
 from ablate.analysis.names import METRIC_NAMES
 from ablate.errors import AblateError
-from ablate.study.plan import Plan, Trial
+from ablate.study.graph import Plan, Trial
 from ablate.study.store import Store
 
 

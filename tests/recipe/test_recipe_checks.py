@@ -10,7 +10,8 @@ import pytest
 from ablate.errors import RecipeError
 from ablate.recipe.checks import phase_problems
 from ablate.recipe.recipe import Recipe
-from ablate.study.plan import FoldData, make_plan
+from ablate.study.graph import FoldData
+from ablate.study.plan import make_plan
 
 Write = Callable[..., Path]
 Told = Callable[..., str]

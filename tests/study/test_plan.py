@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from ablate.recipe.recipe import Recipe
 from ablate.study import plan as plan_module
-from ablate.study.plan import FoldData, Plan, make_plan, stage_key, versions
+from ablate.study.graph import FoldData, Plan
+from ablate.study.plan import make_plan, stage_key, versions
 
 FOLD = FoldData(0, "train-hash", "valid-hash")
 PHASES = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ablate.recipe.recipe import Recipe
-from ablate.study.plan import FoldData, make_plan
+from ablate.study.graph import FoldData
+from ablate.study.plan import make_plan
 from ablate.study.quick import QUICK_BATCH, QUICK_SEEDS, quick_recipe
 
 VALUES: dict[str, Any] = {

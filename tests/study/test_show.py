@@ -13,7 +13,8 @@ from ablate import techniques
 from ablate.cli import main
 from ablate.data.check import CheckReport
 from ablate.recipe.recipe import Recipe
-from ablate.study.plan import FoldData, Plan, make_plan
+from ablate.study.graph import FoldData, Plan
+from ablate.study.plan import make_plan
 from ablate.study.prepare import prepare
 from ablate.study.show import MOST_ROWS, PIPE_WIDTH, make_console, print_check, print_plan, print_techniques
 from ablate.study.summary import plan_numbers

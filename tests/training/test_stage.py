@@ -13,8 +13,9 @@ import pytest
 
 from ablate.errors import AblateError
 from ablate.recipe.recipe import Recipe
+from ablate.study.graph import Plan, Stage
 from ablate.study.job import Job
-from ablate.study.plan import Plan, Stage, make_plan
+from ablate.study.plan import make_plan
 from ablate.study.prepare import prepare
 from ablate.training.stage import is_out_of_memory, run_job
 
