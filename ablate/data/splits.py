@@ -13,7 +13,7 @@ from ablate.errors import AblateError
 from ablate.recipe.schema import Data
 from ablate.streams import Streams
 
-QUICK_ITEMS = 64
+QUICK_ITEMS = 16
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,6 @@ from ablate.study.graph import Plan, Stage
 class Display(Protocol):
     """What a running study tells a person."""
 
-    wants_rows: bool
-
     def __enter__(self) -> Self: ...
 
     def __exit__(self, *error: Any) -> None: ...
@@ -110,8 +108,6 @@ def duration(seconds: float | None) -> str:
 class PlainDisplay:
     """A line per event, for logs and pipes."""
 
-    wants_rows = True
-
     def __init__(self) -> None:
         self.clock, self.total, self.number = Clock(), 0, 0
         self.label, self.began, self.shown = "", 0.0, time.monotonic()
@@ -166,8 +162,6 @@ class PlainDisplay:
 
 class LiveDisplay:
     """One bar for the study, one for the stage, the results so far, and an estimate of what is left."""
-
-    wants_rows = True
 
     def __init__(self, console: Console):
         self.console, self.clock = console, Clock()

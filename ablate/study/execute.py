@@ -182,7 +182,7 @@ def _run_stages(run: Run, keys: list[str], study: Study) -> None:
             run.failed[key] = "a stage before it failed"
             continue
         _run_stage(run, stage)
-        if stage.kind == "predict" and run.display.wants_rows:
+        if stage.kind == "predict":
             run.display.row(study.scores(run.plan, run.store, key))
 
 

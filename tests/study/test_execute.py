@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from ablate.data.splits import QUICK_ITEMS
 from ablate.errors import AblateError, StageFailed
 from ablate.executors.local import LocalExecutor
 from ablate.recipe.recipe import Recipe
@@ -240,7 +241,7 @@ def test_quick_has_another_name_and_never_passes_for_the_study(tiny, tmp_path: P
     assert study.folder.name == "tiny-quick"
     assert study.plan["quick"] is True
     assert "quick" in (study.folder / "report.md").read_text()
-    assert len(study.predictions()) == len(study.trials) * 64
+    assert len(study.predictions()) == len(study.trials) * QUICK_ITEMS
 
 
 def test_an_output_folder_that_cannot_be_written_is_one_sentence(tiny, tmp_path: Path, monkeypatch):

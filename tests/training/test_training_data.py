@@ -1,0 +1,72 @@
+"""DataBlocks and loaders of a phase are plain fastai ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from fastai.data.block import DataBlock
+from fastai.data.transforms import Normalize
+from fastai.vision.core import PILImage
+
+from ablate.errors import AblateError
+from ablate.techniques import Technique
+from ablate.training.data import datablock, dataloaders, open_image
+
+
+def test_open_image_takes_items_files_and_pixels(parts, photos):
+    item = parts().side("train")[0]
+    for source in (item, item.image, str(item.image), np.asarray(open_image(item))):
+        opened = open_image(source)
+        assert isinstance(opened, PILImage)
+        assert opened.size == open_image(item).size
+
+
+def test_the_datablock_is_fastais_own(parts):
+    made = parts()
+    block = datablock(made)
+    assert isinstance(block, DataBlock)
+    dls = block.dataloaders(made.side("train") + made.side("valid"), bs=4, num_workers=0)
+    assert len(dls.train_ds) == 18
+    assert len(dls.valid_ds) == 6
+    assert list(dls.vocab) == ["cat", "dog", "fox"]
+
+
+def test_sizes_and_labels_come_through(parts):
+    made = parts()
+    x, y = dataloaders(made).valid.one_batch()
+    assert x.shape == (6, 3, 32, 32)
+    assert x.dtype == torch.float32
+    assert y.tolist() == [item.target for item in made.side("valid")]
+
+
+def test_normalization_is_there_only_when_on(parts):
+    on, off = dataloaders(parts()), dataloaders(parts(study__baseline=[]))
+    assert any(isinstance(t, Normalize) for t in on.valid.after_batch.fs)
+    assert not any(isinstance(t, Normalize) for t in off.valid.after_batch.fs)
+    assert float(off.valid.one_batch()[0].min()) >= 0
+
+
+def test_a_batch_larger_than_the_training_split_is_refused(parts):
+    with pytest.raises(AblateError, match="batch_size: 19 is more than the 18 training images"):
+        dataloaders(parts(batch_size=19))
+
+
+class Sampler(Technique):
+    name = "sampler_a"
+
+    def sampler(self, context, epoch):
+        return np.arange(6)
+
+
+class Other(Sampler):
+    name = "sampler_b"
+
+
+def test_two_techniques_cannot_both_choose_the_order(parts):
+    import dataclasses
+
+    made = parts()
+    both = dataclasses.replace(made, on={"sampler_a": Sampler(), "sampler_b": Other()})
+    with pytest.raises(AblateError, match="sampler_a and sampler_b both choose the training order"):
+        dataloaders(both)
