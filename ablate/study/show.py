@@ -201,17 +201,22 @@ def _ids(ids: Sequence[Any]) -> str:
 
 def _verdict(report: CheckReport) -> str:
     images = _count(report.n_items, "image")
-    found = []
     if report.bad:
-        found.append(f"{len(report.bad)} of {images} cannot be used; mend them or drop their rows.")
+        start = f"{len(report.bad)} of {images} cannot be used; mend them or drop their rows."
+    else:
+        start = f"All {images} can be used"
+    found = []
     if report.leaks:
         found.append(
-            "Some images stand on two sides of a split, so scores would be too good; keep copies on one side "
-            "with data.split.group, or drop them."
+            "some stand on two sides of a split, so scores would be too good; keep copies on one side with "
+            "data.split.group, or drop them"
         )
     if report.repeats:
-        found.append("Some images have two labels; decide which is right.")
-    return " ".join(found) or f"All {images} can be used, and none stands on two sides of a split."
+        found.append("some have two labels; decide which is right")
+    if not found:
+        return start if report.bad else f"{start}, and none stands on two sides of a split."
+    also = "; ".join(found) + "."
+    return f"{start} {also[0].upper()}{also[1:]}" if report.bad else f"{start}, but {also}"
 
 
 def print_techniques(console: Console | None = None) -> None:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import fastai.vision.all  # noqa: F401  completes Learner: fit_one_cycle, lr_find, tta, show_results …
 import timm
 import torch
 from fastai.callback.progress import ProgressCallback

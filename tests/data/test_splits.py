@@ -264,12 +264,14 @@ def test_a_split_that_cannot_be_made_says_why(items: Items, wanted: Data, messag
 
 def test_a_quick_fold_is_a_small_stratified_sample():
     items = make_items(([0] * 6 + [1] * 3 + [2]) * 60)
-    (fold,) = make_folds(items, data({"random": 0.05}, random=0.5))
+    (fold,) = make_folds(items, data({"random": 0.02}, random=0.5))
     quick = quick_fold(fold, items)
     for side, whole in ((quick.train, fold.train), (quick.valid, fold.valid)):
         assert len(side) == QUICK_ITEMS
         assert set(side) < set(whole)
-        np.testing.assert_allclose(np.bincount(items.targets[side]) / QUICK_ITEMS, [0.6, 0.3, 0.1], atol=1 / QUICK_ITEMS)
+        np.testing.assert_allclose(
+            np.bincount(items.targets[side]) / QUICK_ITEMS, [0.6, 0.3, 0.1], atol=1 / QUICK_ITEMS
+        )
     np.testing.assert_array_equal(quick.test, fold.test)  # small enough as it is
     again = quick_fold(fold, items)
     np.testing.assert_array_equal(again.train, quick.train)
