@@ -261,7 +261,7 @@ def print_effects(console: Console, study: Any) -> None:
         for label, (_, *cells) in zip(
             short_labels(effects, metric), effects_rows(effects, metric), strict=True
         ):
-            table.add_row(label, *cells)
+            table.add_row(label, *cells[:-1], "smoke run" if plan["quick"] else cells[-1])
         console.print(table)
     else:
         value = factor * trials[metric].mean()
@@ -271,5 +271,6 @@ def print_effects(console: Console, study: Any) -> None:
             f"{len(bad)} of {len(trials)} trials did not finish well: see {study.folder / 'trials.csv'}"
         )
     if plan["quick"]:
-        console.print("This was a smoke run on a few images: everything works, and its numbers mean nothing.")
+        text = "This was a smoke run on a few images: everything works, and its numbers mean nothing."
+        console.print(text, soft_wrap=True)
     console.print(f"report: {study.folder / 'report.md'}", soft_wrap=True, highlight=False)

@@ -236,11 +236,14 @@ def test_folds_validate_every_item_once(tiny):
     assert baseline.item.is_unique
 
 
-def test_quick_has_another_name_and_never_passes_for_the_study(tiny, tmp_path: Path):
+def test_quick_has_another_name_and_never_passes_for_the_study(tiny, capsys):
     study = Recipe.from_dict(tiny).run(quick=True, threads=1)
     assert study.folder.name == "tiny-quick"
     assert study.plan["quick"] is True
     assert "quick" in (study.folder / "report.md").read_text()
+    shown = capsys.readouterr().out
+    assert "its numbers mean nothing" in shown
+    assert not any(verdict in shown for verdict in ("helps", "hurts", "negligible", "undecided"))
     assert len(study.predictions()) == len(study.trials) * QUICK_ITEMS
 
 
