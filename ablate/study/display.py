@@ -255,8 +255,8 @@ def print_effects(console: Console, study: Any) -> None:
     factor, unit, digits = shown_in(metric)
     if plan["contrasts"] and (study.folder / "effects.csv").is_file():
         effects = study.effects()
-        table = Table(title=plan["name"])
-        for heading in ("what", f"effect on {metric}, {unit}", "95% interval", "verdict"):
+        table = Table(title=f"{plan['name']}: effects on {metric}")
+        for heading in ("what", f"effect, {unit}", "95% interval", "verdict"):
             table.add_column(heading, overflow="fold")
         for label, (_, *cells) in zip(
             short_labels(effects, metric), effects_rows(effects, metric), strict=True

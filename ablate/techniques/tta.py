@@ -24,13 +24,15 @@ def combine(plain: Tensor, copies: Tensor, beta: float, use_max: bool) -> Tensor
         plain: Shape (n, k).
         copies: Shape (m, n, k).
         beta: The plain view's weight against the copies' mean.
-        use_max: Take the maximum over all views instead; the rows then no longer sum to 1, as in fastai.
+        use_max: Take the maximum over all views instead, scaled so that the rows still sum to 1: fastai
+            leaves them larger, which flatters the log loss.
 
     Returns:
         Shape (n, k).
     """
     if use_max:
-        return copies.amax(0).maximum(plain)
+        highest = copies.amax(0).maximum(plain)
+        return highest / highest.sum(-1, keepdim=True)
     return copies.mean(0).lerp(plain, beta)
 
 

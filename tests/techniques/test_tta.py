@@ -55,7 +55,16 @@ def test_combining_is_fastais(beta: float, use_max: bool, n: int, make_parts: Ca
     answers = iter([*copies, plain])
     learn.get_preds = lambda **_: (next(answers), None)
     expected = learn.tta(dl=learn.dls.valid, n=n, beta=beta, use_max=use_max)[0]
+    if use_max:  # the same order of classes, as probabilities
+        expected = expected / expected.sum(dim=-1, keepdim=True)
     torch.testing.assert_close(combine(plain, copies, beta, use_max), expected, rtol=0, atol=0)
+
+
+def test_probabilities_still_sum_to_one():
+    copies, plain = probabilities(3, 40, 10), probabilities(40, 10).flip(0)
+    for use_max in (False, True):
+        sums = combine(plain, copies, 0.25, use_max).sum(-1)
+        torch.testing.assert_close(sums, torch.ones(40), rtol=0, atol=1e-6)
 
 
 def test_every_copy_is_asked_for_once_and_combined(make_parts: Callable):
