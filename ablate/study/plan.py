@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from ablate import devices, techniques
 from ablate.analysis.contrasts import Contrast
+from ablate.data.inspect import file_hash
 from ablate.recipe.checks import phase_problems
 from ablate.recipe.recipe import Recipe
-from ablate.recipe.schema import Phase
+from ablate.recipe.schema import Model, Phase
 from ablate.study import design
 from ablate.study.graph import FoldData, Plan, Stage, Trial
 from ablate.techniques import compose
@@ -199,7 +201,7 @@ class _Builder:
 
     def _common(self, kind: str, setting: Setting) -> dict[str, Any]:
         model = setting.recipe.model
-        network = {"arch": model.arch, "pretrained": model.pretrained, "weights": self.weights_hash}
+        network = {"arch": model.arch, "pretrained": model.pretrained, "weights": self._weights(model)}
         return {
             "kind": kind,
             "version": STAGE_VERSIONS[kind],
@@ -208,6 +210,12 @@ class _Builder:
             "salt": setting.salt,
             **self.surroundings,
         }
+
+    def _weights(self, model: Model) -> str | None:
+        """The content of the initial weights; a factor may give a variant a file of its own."""
+        if model.weights == self.reference.recipe.model.weights:
+            return self.weights_hash
+        return file_hash(Path(model.weights)) if model.weights else None
 
     def _add(
         self, kind: str, settings: dict[str, Any], what: str, setting: Setting, parents: Iterable[str | None]

@@ -376,3 +376,19 @@ def test_a_thousand_variants_are_quick_and_linear(design: str) -> None:
     short, long = seconds(250), seconds(1000)
     assert long < 5
     assert long < 10 * short  # four times for what is linear, sixteen times for what is not
+
+
+def test_variants_with_weights_of_their_own_share_nothing(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(name)
+    weights = [str(tmp_path / "a"), str(tmp_path / "b")]
+    varied = Recipe.from_dict(
+        {
+            "name": "w",
+            "model": {"weights": weights[0]},
+            "phases": [{"name": "one", "epochs": 1}],
+            "study": {"vary": [{"model.weights": weights}], "seeds": 1},
+        }
+    )
+    plan = make_plan(varied, [FoldData(0, "t", "v")], weights_hash="hash of a")
+    assert len({trial.fits for trial in plan.trials}) == 2
