@@ -5,6 +5,7 @@ YAML is 1.2 (ruamel.yaml), so `1e-3` is a number and `on` is a string.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 from collections.abc import Mapping
@@ -86,7 +87,8 @@ def set_value(document: Document, name: str, value: Any, origin: Place | None = 
     """Set the value at a dotted name; list items go by number, or by their `name`, as in `phases.head.lr`.
 
     Args:
-        document: The recipe, changed in place.
+        document: The recipe, changed in place down to its own mapping of values; what that contains is copied
+            where it changes.
         name: The dotted name.
         value: The new value.
         origin: Where the value comes from, for later errors; default: `--set`.
@@ -111,6 +113,8 @@ def set_value(document: Document, name: str, value: Any, origin: Place | None = 
             if isinstance(node, dict) and node.get(here) is None:
                 node[here] = {}
                 document.places[tuple(location)] = origin
+            # values may be shared with another recipe: what is changed is copied, what is around it is not
+            node[here] = copy.copy(node[here])
             node = node[here]
     prefix = tuple(location)
     for known in [known for known in document.places if known[: len(prefix)] == prefix]:

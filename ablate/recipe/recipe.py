@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -96,8 +97,8 @@ class Recipe(RecipeFields):
         values, roots = self._document.values, {name.split(".")[0] for name in fields}
         # a study may have thousands of variants, each a recipe: what they have in common is not checked anew
         checked = {} if roots & {"study", "data"} else {"study": self.study}
-        own = {name: value for name, value in values.items() if name not in checked}
-        changed = Document(copy.deepcopy(own), dict(self._document.places))
+        own = self._but_study if checked else self._document
+        changed = Document(dict(own.values), dict(own.places))
         for name, value in fields.items():
             set_value(changed, name, copy.deepcopy(value), origin or Place(f"{name}={value}"))
         recipe = type(self).from_document(changed)
@@ -107,6 +108,13 @@ class Recipe(RecipeFields):
         again = recipe.model_copy(update=checked)
         again._document = changed
         return again
+
+    @cached_property
+    def _but_study(self) -> Document:
+        """The document without the study, which may be long."""
+        values = {name: value for name, value in self._document.values.items() if name != "study"}
+        places = {at: place for at, place in self._document.places.items() if at[:1] != ("study",)}
+        return Document(values, places)
 
     def complain(self, problems: Sequence[Problem]) -> None:
         """Raise a `RecipeError` that places problems found later, by the planner, in the recipe's file."""

@@ -169,6 +169,7 @@ class Study(Section):
     )
     metric: str = "accuracy"
     smallest_effect: float = Field(default=0.005, gt=0, description="The smallest difference that matters.")
+    retries: int = Field(default=0, ge=0, le=10, description="How often a stage that failed is tried again.")
 
     @property
     def seed_list(self) -> list[int]:
@@ -200,6 +201,11 @@ class RecipeFields(Section):
     precision: Precision = "float32"
     micro_batch: PositiveInt | None = None
     deterministic: bool = Field(default=False, description="Bit for bit on cuda too, at some cost in speed.")
+    keep: Literal["last", "best"] = Field(
+        default="last",
+        description="Which epoch's weights predict. best is the epoch with the lowest validation log loss, "
+        "chosen on one half of the validation items and scored on the other.",
+    )
     phases: list[Phase] = Field(min_length=1)
     techniques: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Options by technique.")
     study: Study = Field(default_factory=lambda: Study())

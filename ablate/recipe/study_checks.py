@@ -161,10 +161,11 @@ def _field_factor(name: str, levels: list[Any], location: Location) -> Iterator[
     yield from _field_name(name, location)
     if len(levels) < 2:
         yield Problem(location, "needs two levels or more; the first is the reference.")
-    labels = [str(level) for level in levels]
-    for i, label in enumerate(labels):
-        if label in labels[:i]:
-            yield Problem((*location, i), f"is {shown(levels[i])}, as another level is; levels must differ.")
+    labels: set[str] = set()
+    for i, level in enumerate(levels):
+        if str(level) in labels:
+            yield Problem((*location, i), f"is {shown(level)}, as another level is; levels must differ.")
+        labels.add(str(level))
 
 
 def _field_name(name: str, location: Location, start: str = "") -> Iterator[Problem]:

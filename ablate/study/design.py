@@ -83,10 +83,9 @@ def _listed(name: str, levels: list[Any], study: Study, techniques: Sequence[str
 def variants(study: Study, found: Sequence[Factor]) -> list[Variant]:
     """All variants of a design, the reference first wherever the design has it."""
     if isinstance(study.design, list):
-        return [
-            _explicit(study, Variation(name="baseline")),
-            *(_explicit(study, given) for given in study.variations),
-        ]
+        given = study.variations
+        changed = list(dict.fromkeys(name for one in given for name in [*one.on, *one.off]))
+        return [_explicit(study, one, changed) for one in [Variation(name="baseline"), *given]]
     return {
         "one_at_a_time": _one_at_a_time,
         "leave_one_out": _leave_one_out,
@@ -252,9 +251,8 @@ def _product_weights(
     return {name: sign * scale / positive for name, sign in signs.items()}
 
 
-def _explicit(study: Study, given: Variation) -> Variant:
+def _explicit(study: Study, given: Variation, changed: Sequence[str]) -> Variant:
     """A variant of an explicit design, with a level for every technique that any of its variants changes."""
-    changed = dict.fromkeys(name for other in study.variations for name in [*other.on, *other.off])
     on = [name for name in [*study.baseline, *given.on] if name not in given.off]
     levels = {name: Level(ON, on={name: {}}) if name in on else Level(OFF, off=(name,)) for name in changed}
     levels |= {name: Level(str(value), set={name: value}) for name, value in given.set.items()}

@@ -37,6 +37,12 @@ class Stage:
         """Epochs of training that the stage takes."""
         return int(self.settings["phase"]["epochs"]) if self.kind == "fit" else 0
 
+    @property
+    def work(self) -> float:
+        """About how much there is to do: epochs × size²; a search is one epoch, a prediction a fifth."""
+        epochs = {"fit": float(self.epochs), "lr_find": 1.0, "predict": 0.2}[self.kind]
+        return epochs * float(self.settings["phase"]["size"]) ** 2
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -66,6 +72,7 @@ class Plan:
     factors: list[str] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     data_known: bool = True
+    shared: bool = True
 
     @property
     def requested_epochs(self) -> int:
@@ -82,16 +89,28 @@ class Plan:
         """Requested ÷ unique epochs."""
         return self.requested_epochs / max(self.unique_epochs, 1)
 
+    def in_order(self, keys: Iterable[str]) -> list[str]:
+        """Stages in the order to run them: seed by seed, and the longest remaining path first.
+
+        A stage comes after those that it hangs on, since its own path is shorter.
+        """
+        remaining = {key: stage.work for key, stage in self.stages.items()}
+        for key in reversed(self.needed(self.stages)):
+            for parent in self.stages[key].parents:
+                own = self.stages[parent].work
+                remaining[parent] = max(remaining[parent], own + remaining[key])
+        seeds = {seed: i for i, seed in enumerate(dict.fromkeys(trial.seed for trial in self.trials))}
+        return sorted(keys, key=lambda key: (seeds[self.stages[key].seed], -remaining[key]))
+
     def needed(self, keys: Iterable[str]) -> list[str]:
         """Some stages and everything that they hang on, parents first."""
         order: dict[str, None] = {}
-
-        def visit(key: str) -> None:
-            if key not in order:
-                for parent in self.stages[key].parents:
-                    visit(parent)
-                order[key] = None
-
-        for key in keys:
-            visit(key)
+        waiting = list(keys)[::-1]
+        while waiting:
+            key = waiting[-1]
+            missing = [parent for parent in self.stages[key].parents if parent not in order]
+            if missing:
+                waiting += missing[::-1]
+            else:
+                order[waiting.pop()] = None
         return list(order)

@@ -7,8 +7,8 @@ stage exactly when they must give the same result up to there.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from hashlib import blake2b
 from importlib import metadata
@@ -18,34 +18,17 @@ from typing import Any
 from ablate import devices, techniques
 from ablate.analysis.contrasts import Contrast
 from ablate.data.inspect import file_hash
-from ablate.recipe.checks import phase_problems
 from ablate.recipe.recipe import Recipe
 from ablate.recipe.schema import Model, Phase
 from ablate.study import design
 from ablate.study.graph import FoldData, Plan, Stage, Trial
+from ablate.study.setting import Setting, work_out
 from ablate.techniques import compose
-from ablate.techniques.base import Technique
 
-STAGE_VERSIONS = {"fit": 1, "lr_find": 1, "predict": 1}
+STAGE_VERSIONS = {"fit": 2, "lr_find": 1, "predict": 2}
 """Raised when the numbers that a kind of stage gives change."""
-_PHASE_DEFAULTS = ("batch_size", "size", "presize", "weight_decay", "precision", "micro_batch")
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One variant worked out: its recipe, the techniques that are on, its phases."""
-
-    variant: design.Variant
-    recipe: Recipe
-    on: dict[str, Technique]
-    phases: list[Phase]
-
-    @property
-    def salt(self) -> str:
-        """What its techniques put into every random stream."""
-        return "/".join(
-            salt for technique in compose.ordered(self.on.values()) if (salt := technique.stream_salt())
-        )
+_OF_TRIAL = ("seed", "data", "parent", "lr_from", "trial")
+"""The settings in which stages differ that are the same but for seed, fold and what they hang on."""
 
 
 @cache
@@ -59,30 +42,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def resolved_phases(recipe: Recipe, on: Iterable[Technique]) -> list[Phase]:
-    """The phases of a variant with every setting filled in: recipe, then phase, then technique."""
-    filled = []
-    for phase in recipe.phases:
-        missing = {name: getattr(recipe, name) for name in _PHASE_DEFAULTS if getattr(phase, name) is None}
-        phase = phase.model_copy(update=missing)
-        filled.append(phase.model_copy(update={"presize": phase.presize or phase.size}))
-    return compose.edit_phases(on, filled)
-
-
-def work_out(recipe: Recipe, variant: design.Variant) -> Setting:
-    """Everything that a variant sets, checked.
-
-    Raises:
-        RecipeError: The variant's phases cannot work.
-    """
-    fields, on = design.resolve(recipe.study, variant)
-    changed = recipe.override(fields)
-    built = {name: techniques.build(name, changed.techniques.get(name, {}) | own) for name, own in on.items()}
-    phases = resolved_phases(changed, built.values())
-    recipe.complain(phase_problems(changed, phases, variant.name))
-    return Setting(variant, changed, built, phases)
-
-
 def make_plan(
     recipe: Recipe,
     folds: Sequence[FoldData],
@@ -90,6 +49,7 @@ def make_plan(
     weights_hash: str | None = None,
     device: str = "cpu",
     threads: int = 1,
+    share: bool = True,
 ) -> Plan:
     """The plan of a recipe's study.
 
@@ -99,68 +59,100 @@ def make_plan(
         weights_hash: The content hash of `model.weights`, where that is set.
         device: The device's name.
         threads: Torch threads, part of every key on the CPU.
+        share: Whether trials share stages; else each has its own, under keys of their own.
     """
     known = list(techniques.registry())
     factors = design.factors(recipe.study, known)
     variants = design.variants(recipe.study, factors)
-    settings = [work_out(recipe, variant) for variant in variants]
     reference = work_out(recipe, design.Variant("baseline", {f.name: f.reference for f in factors}))
-    plan = Plan(factors=[factor.name for factor in factors], versions=versions())
+    plan = Plan(factors=[factor.name for factor in factors], versions=versions(), shared=share)
     plan.data_known = all(fold.train and fold.valid for fold in folds)
     surroundings = {
         "device": devices.identity(device, threads),
         "deterministic": recipe.deterministic,
         "versions": plan.versions,
     }
+    splits = ("valid", "test") if any(fold.test for fold in folds) else ("valid",)
+    pattern = _Pattern(reference, weights_hash, surroundings, splits, share)
+    outlines = [pattern.outline(work_out(recipe, variant), factors) for variant in variants]
     for seed in recipe.study.seed_list:
         for fold in folds:
-            builder = _Builder(plan, reference, seed, fold, weights_hash, surroundings)
-            for setting in settings:
-                plan.trials.append(builder.trial(setting, factors))
-    plan.contrasts = _flagged(design.contrasts(recipe.study, factors, variants), plan)
+            keys = _add_stages(plan, pattern.nodes, seed, fold)
+            plan.trials += [outline.trial(seed, fold.index, keys) for outline in outlines]
+    epochs = {outline.variant: outline.epochs for outline in outlines}
+    contrasts = design.contrasts(recipe.study, factors, variants)
+    plan.contrasts = [_flagged(contrast, epochs) for contrast in contrasts]
     return plan
 
 
-@dataclass
-class _Builder:
-    """Adds the stages of one seed and fold to a plan."""
+@dataclass(frozen=True)
+class _Node:
+    """A stage but for its seed and data; `parent` and `found` are the ids of other nodes."""
 
-    plan: Plan
-    reference: Setting
-    seed: int
-    fold: FoldData
-    weights_hash: str | None
-    surroundings: dict[str, Any]
+    label: str
+    settings: dict[str, Any]
+    hash: str
+    """Of the settings."""
+    weights: str | None
+    parent: str | None
+    found: str | None
+    split: str | None
+    owner: str | None
 
-    def trial(self, setting: Setting, factors: Sequence[design.Factor]) -> Trial:
-        fits = self.fits(setting, len(setting.phases))
-        predicted = {
-            split: self._predict(setting, fits[-1], split, data) for split, data in self._splits().items()
-        }
-        levels = {f.name: setting.variant.levels.get(f.name, f.reference).label for f in factors}
-        levels |= {name: level.label for name, level in setting.variant.levels.items()}
-        return Trial(
-            setting.variant.name,
-            self.seed,
-            self.fold.index,
-            levels,
-            tuple(fits),
-            predicted["valid"],
-            predicted.get("test"),
-        )
 
-    def _splits(self) -> dict[str, str | None]:
-        return {"valid": self.fold.valid} | ({"test": self.fold.test} if self.fold.test else {})
+@dataclass(frozen=True)
+class _Outline:
+    """A trial but for its seed and fold, made of nodes."""
 
-    def fits(self, setting: Setting, count: int) -> list[str]:
+    variant: str
+    levels: dict[str, str]
+    epochs: int
+    fits: tuple[str, ...]
+    predict: str
+    test: str | None
+
+    def trial(self, seed: int, fold: int, keys: Mapping[str, str]) -> Trial:
+        """The trial of one seed and fold, whose stages have these keys."""
+        fits = tuple(keys[node] for node in self.fits)
+        test = keys.get(self.test) if self.test else None
+        return Trial(self.variant, seed, fold, self.levels, fits, keys[self.predict], test)
+
+
+class _Pattern:
+    """The graph of one seed and fold. That of any other has the same form, so it is worked out once."""
+
+    def __init__(
+        self,
+        reference: Setting,
+        weights_hash: str | None,
+        surroundings: dict[str, Any],
+        splits: Sequence[str],
+        share: bool,
+    ):
+        self.reference, self.weights_hash, self.surroundings = reference, weights_hash, surroundings
+        self.splits, self.share = splits, share
+        self.nodes: dict[str, _Node] = {}
+        self.owner: str | None = None
+
+    def outline(self, setting: Setting, factors: Sequence[design.Factor]) -> _Outline:
+        """Add what a variant's trials are made of, as far as it is not there."""
+        variant = setting.variant
+        self.owner = None if self.share else variant.name
+        fits = self._fits(setting, len(setting.phases))
+        predicted = {split: self._predict(setting, fits[-1], split) for split in self.splits}
+        levels = {f.name: f.reference.label for f in factors}
+        levels |= {name: level.label for name, level in variant.levels.items()}
+        epochs = sum(phase.epochs for phase in setting.phases)
+        return _Outline(variant.name, levels, epochs, tuple(fits), predicted["valid"], predicted.get("test"))
+
+    def _fits(self, setting: Setting, count: int) -> list[str]:
         """The first `count` phases of a variant, each on top of the one before."""
-        keys: list[str] = []
+        fits: list[str] = []
         for number in range(count):
             phase = setting.phases[number]
-            parent = keys[-1] if keys else None
             found = self._rate(phase, number) if phase.lr == "find" else None
-            keys.append(self._train("fit", setting, number, parent, found))
-        return keys
+            fits.append(self._train("fit", setting, number, fits[-1] if fits else None, found))
+        return fits
 
     def _rate(self, phase: Phase, number: int) -> str:
         """The stage that finds a phase's rate: on the reference variant, which every variant then uses.
@@ -169,47 +161,36 @@ class _Builder:
         """
         names = [own.name for own in self.reference.phases]
         number = names.index(phase.name) if phase.name in names else len(names) - 1
-        earlier = self.fits(self.reference, number)
-        return self._train("lr_find", self.reference, number, earlier[-1] if earlier else None, None)
+        earlier = self._fits(self.reference, number)
+        return self._train("lr_find", self.reference, number, earlier[-1] if earlier else None)
 
-    def _train(self, kind: str, setting: Setting, number: int, parent: str | None, found: str | None) -> str:
+    def _train(
+        self, kind: str, setting: Setting, number: int, parent: str | None, found: str | None = None
+    ) -> str:
         phase = setting.phases[number]
-        own = phase.model_dump(mode="json")
-        if found is not None:
-            own["lr"] = "find"
         settings = self._common(kind, setting) | {
-            "phase": own,
+            "phase": phase.model_dump(mode="json"),
             "techniques": _identities(setting, phase.name, training=True),
-            "data": {"train": self.fold.train, "valid": self.fold.valid},
-            "parent": parent,
             "keeps_optimizer": parent is not None and _same_optimizer(setting, number),
-            "lr_from": found,
         }
-        label = phase.name if kind == "fit" else f"lr_find for {phase.name}"
-        return self._add(kind, settings, label, setting, (parent, found))
+        what = phase.name if kind == "fit" else f"lr_find for {phase.name}"
+        return self._add(what, setting, settings, parent, found)
 
-    def _predict(self, setting: Setting, parent: str, split: str, data: str | None) -> str:
+    def _predict(self, setting: Setting, parent: str, split: str) -> str:
         last = setting.phases[-1]
         settings = self._common("predict", setting) | {
             "phase": last.model_dump(mode="json"),
             "techniques": _identities(setting, last.name, training=False),
-            "data": {split: data},
             "split": split,
-            "parent": parent,
+            "keep": setting.recipe.keep,
         }
-        return self._add("predict", settings, f"predict {split}", setting, (parent,))
+        return self._add(f"predict {split}", setting, settings, parent, split=split)
 
     def _common(self, kind: str, setting: Setting) -> dict[str, Any]:
         model = setting.recipe.model
         network = {"arch": model.arch, "pretrained": model.pretrained, "weights": self._weights(model)}
-        return {
-            "kind": kind,
-            "version": STAGE_VERSIONS[kind],
-            "model": network,
-            "seed": self.seed,
-            "salt": setting.salt,
-            **self.surroundings,
-        }
+        own = {"kind": kind, "version": STAGE_VERSIONS[kind], "model": network, "salt": setting.salt}
+        return own | self.surroundings
 
     def _weights(self, model: Model) -> str | None:
         """The content of the initial weights; a factor may give a variant a file of its own."""
@@ -218,28 +199,61 @@ class _Builder:
         return file_hash(Path(model.weights)) if model.weights else None
 
     def _add(
-        self, kind: str, settings: dict[str, Any], what: str, setting: Setting, parents: Iterable[str | None]
+        self,
+        what: str,
+        setting: Setting,
+        settings: dict[str, Any],
+        parent: str | None,
+        found: str | None = None,
+        split: str | None = None,
     ) -> str:
-        key = stage_key(settings)
-        if key not in self.plan.stages:
-            label = f"{setting.variant.name} · {what} · seed {self.seed}"
-            label += f" · fold {self.fold.index}" if self.fold.index else ""
-            self.plan.stages[key] = Stage(
+        common, label = _hash(settings), f"{setting.variant.name} · {what}"
+        weights = setting.recipe.model.weights
+        node = _Node(label, settings, common, weights, parent, found, split, self.owner)
+        id_ = _hash([common, parent, found, self.owner])
+        self.nodes.setdefault(id_, node)
+        return id_
+
+
+def _add_stages(plan: Plan, nodes: Mapping[str, _Node], seed: int, fold: FoldData) -> dict[str, str]:
+    """Add the stages of one seed and fold to a plan, and tell each node's key."""
+    keys: dict[str, str] = {}
+    # folds that have not been looked at are told apart by their numbers
+    data = {side: getattr(fold, side) or f"fold {fold.index}" for side in ("train", "valid", "test")}
+    ending = f"seed {seed}" + (f" · fold {fold.index}" if fold.index else "")
+    for id_, node in nodes.items():
+        if node.split == "test" and not fold.test:
+            continue
+        parent = keys[node.parent] if node.parent else None
+        found = keys[node.found] if node.found else None
+        sides = (node.split,) if node.split else ("train", "valid")
+        own: dict[str, Any] = {"seed": seed, "data": {side: data[side] for side in sides}}
+        own |= {"parent": parent, "lr_from": found}
+        if node.owner is not None:
+            own["trial"] = {"variant": node.owner, "seed": seed, "fold": fold.index}
+        key = keys[id_] = _hash([node.hash, own])
+        if key not in plan.stages:
+            plan.stages[key] = Stage(
                 key,
-                kind,
-                label,
-                settings,
-                self.seed,
-                self.fold.index,
-                tuple(parent for parent in parents if parent is not None),
-                setting.recipe.model.weights,
+                node.settings["kind"],
+                f"{node.label} · {ending}",
+                node.settings | own,
+                seed,
+                fold.index,
+                tuple(one for one in (parent, found) if one is not None),
+                node.weights,
             )
-        return key
+    return keys
 
 
 def stage_key(settings: Mapping[str, Any]) -> str:
-    """The hash of a stage's settings."""
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    """The hash of a stage's settings, in two steps, so that what is the same for all seeds is hashed once."""
+    own = {name: settings[name] for name in _OF_TRIAL if name in settings}
+    return _hash([_hash({name: value for name, value in settings.items() if name not in own}), own])
+
+
+def _hash(value: Any) -> str:
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -263,11 +277,7 @@ def _same_optimizer(setting: Setting, number: int) -> bool:
     return before.freeze == phase.freeze and makers[0] == makers[1]
 
 
-def _flagged(contrasts: Sequence[Contrast], plan: Plan) -> list[Contrast]:
-    """The contrasts, marked where their two sides trained for different numbers of epochs."""
-    epochs = {trial.variant: sum(plan.stages[key].epochs for key in trial.fits) for trial in plan.trials}
-    flagged = []
-    for contrast in contrasts:
-        difference = sum(weight * epochs[variant] for variant, weight in contrast.weights.items())
-        flagged.append(Contrast(**{**vars(contrast), "unequal_epochs": abs(difference) > 1e-9}))
-    return flagged
+def _flagged(contrast: Contrast, epochs: Mapping[str, int]) -> Contrast:
+    """A contrast, marked if its two sides train for different numbers of epochs."""
+    difference = sum(weight * epochs[variant] for variant, weight in contrast.weights.items())
+    return replace(contrast, unequal_epochs=abs(difference) > 1e-9)

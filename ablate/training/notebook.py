@@ -11,8 +11,8 @@ from ablate.recipe.problems import suggestion
 from ablate.recipe.recipe import Recipe
 from ablate.streams import Streams
 from ablate.study import design
-from ablate.study.plan import Setting, work_out
 from ablate.study.prepare import prepare
+from ablate.study.setting import Setting, work_out
 from ablate.training.parts import Parts
 
 

@@ -79,6 +79,28 @@ def test_types_are_strict(field: str, value: Any) -> None:
         Phase.model_validate({"name": "a", "epochs": 1, field: value})
 
 
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_epochs_to_keep(keep: str) -> None:
+    assert RecipeFields.model_validate({"name": "a", "phases": PHASES, "keep": keep}).keep == keep
+    assert RecipeFields.model_validate({"name": "a", "phases": PHASES}).keep == "last"
+
+
+@pytest.mark.parametrize("keep", ["first", "", True, None, 3])
+def test_epochs_that_cannot_be_kept(keep: Any) -> None:
+    with pytest.raises(ValidationError):
+        RecipeFields.model_validate({"name": "a", "phases": PHASES, "keep": keep})
+
+
+def test_retries() -> None:
+    assert (Study().retries, Study(retries=10).retries) == (0, 10)
+
+
+@pytest.mark.parametrize("retries", [-1, 11, 1.0, "1", True, None])
+def test_retries_that_are_none(retries: Any) -> None:
+    with pytest.raises(ValidationError):
+        Study.model_validate({"retries": retries})
+
+
 def test_every_section_refuses_unknown_keys() -> None:
     sections = list(Section.__subclasses__())
     assert len(sections) >= 8

@@ -38,6 +38,13 @@ def test_parents_come_first_and_nothing_else_is_needed():
     assert example().needed(["pa", "pb"]) == ["head", "a", "pa", "b", "pb"]
 
 
+def test_a_chain_of_any_length():
+    count = 20_000
+    stages = [fit(str(i), 1, *([str(i - 1)] if i else [])) for i in range(count)]
+    plan = Plan([], {stage.key: stage for stage in stages})
+    assert plan.needed([str(count - 1)]) == [stage.key for stage in stages]
+
+
 def test_names_for_people():
     assert Trial("x", 1, 0, {}, (), "").name == "x, seed 1"
     assert Trial("x", 1, 2, {}, (), "").name == "x, seed 1, fold 2"

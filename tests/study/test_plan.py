@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -32,9 +32,17 @@ def planned(
     weights: str | None = None,
     threads: int = 1,
     device: str = "cpu",
+    share: bool = True,
     **changes: Any,
 ) -> Plan:
-    return make_plan(recipe(**changes), folds or [FOLD], weights_hash=weights, threads=threads, device=device)
+    return make_plan(
+        recipe(**changes),
+        folds or [FOLD],
+        weights_hash=weights,
+        threads=threads,
+        device=device,
+        share=share,
+    )
 
 
 def fits(plan: Plan, variant: str = "baseline", seed: int = 0) -> tuple[str, ...]:
@@ -55,6 +63,7 @@ class TestWhatCannotChangeAResult:
         name=st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True),
         smallest=st.floats(1e-4, 0.5),
         metric=st.sampled_from(["accuracy", "balanced_accuracy", "log_loss"]),
+        retries=st.integers(0, 10),
         seeds=st.permutations([0, 1, 5]),
         baseline=st.permutations(["normalize", "augment", "label_smoothing"]),
         techniques=st.permutations(["mixup", "augment", "tta"]),
@@ -65,6 +74,7 @@ class TestWhatCannotChangeAResult:
         name: str,
         smallest: float,
         metric: str,
+        retries: int,
         seeds: list[int],
         baseline: list[str],
         techniques: list[str],
@@ -82,6 +92,7 @@ class TestWhatCannotChangeAResult:
                 "seeds": seeds,
                 "smallest_effect": smallest,
                 "metric": metric,
+                "retries": retries,
             },
         )
         assert set(after.stages) == set(before.stages)
@@ -168,7 +179,7 @@ class TestWhatCanChangeAResult:
 
     def test_the_version_of_a_kind_of_stage(self, monkeypatch: pytest.MonkeyPatch) -> None:
         before = planned()
-        monkeypatch.setitem(plan_module.STAGE_VERSIONS, "predict", 2)
+        monkeypatch.setitem(plan_module.STAGE_VERSIONS, "predict", 99)
         after = planned()
         assert fits(after) == fits(before)
         assert predict(after) != predict(before)
@@ -180,6 +191,12 @@ class TestWhatCanChangeAResult:
     def test_key_does_not_depend_on_the_order_of_settings(self, settings: dict[str, Any]) -> None:
         assert stage_key(settings) == stage_key(dict(reversed(settings.items())))
         assert stage_key(settings) != stage_key(settings | {"one more": 1})
+
+    def test_every_key_is_that_of_the_stage_s_settings(self) -> None:
+        plan = planned(
+            phases=FINDING, folds=[FoldData(0, "a", "b", "c")], study={"vary": ["mixup"], "seeds": 2}
+        )
+        assert all(stage_key(stage.settings) == key for key, stage in plan.stages.items())
 
 
 class TestSharing:
@@ -212,6 +229,15 @@ class TestSharing:
         plan = planned(study={"baseline": ["tta"], "vary": [{"techniques.tta.n": [4, 8]}]})
         assert shared(plan, "baseline+techniques.tta.n=8") == [True, True, True]
         assert predict(plan, "baseline+techniques.tta.n=8") != predict(plan)
+
+    def test_the_epoch_that_is_kept_costs_no_training(self) -> None:
+        plan = planned(study={"vary": [{"keep": ["last", "best"]}]})
+        best = "baseline+keep=best"
+        assert fits(plan, best) == fits(plan)
+        assert predict(plan, best) != predict(plan)
+        assert plan.stages[predict(plan, best)].settings["keep"] == "best"
+        assert set(planned(keep="best").stages) == {*fits(plan), predict(plan, best)}
+        assert not any("keep" in plan.stages[key].settings for key in fits(plan))
 
     def test_reseed_with_another_salt_is_another_control(self) -> None:
         plan = planned(study={"vary": [{"reseed": ["off", {"salt": "a"}, {"salt": "b"}]}]})
@@ -251,6 +277,51 @@ class TestSharing:
         )
         assert len(plan.trials) == 4
         assert len({trial.fits for trial in plan.trials}) == 4
+
+
+class TestNotSharing:
+    FOLDS: ClassVar = [FoldData(0, "a", "b", "c"), FoldData(1, "b", "a", "c")]
+    STUDY: ClassVar = {"vary": ["mixup", "tta", "reseed"], "seeds": 2}
+    OPTIONS: ClassVar = {"mixup": {"phases": ["three"]}}
+
+    def plan(self, share: bool, **changes: Any) -> Plan:
+        return planned(self.FOLDS, share=share, techniques=self.OPTIONS, study=self.STUDY, **changes)
+
+    def test_every_trial_trains_all_that_it_asks_for(self) -> None:
+        plan = self.plan(share=False)
+        assert plan.unique_epochs == plan.requested_epochs == 4 * 2 * 2 * (3 + 2 + 1)
+        assert plan.merge_rate == 1
+        assert set(plan.needed(key for t in plan.trials for key in (t.predict, str(t.test)))) == set(
+            plan.stages
+        )
+
+    @pytest.mark.parametrize("phases", [PHASES, [PHASES[0] | {"lr": "find"}, *PHASES[1:]]])
+    def test_no_stage_is_in_two_trials(self, phases: list[dict[str, Any]]) -> None:
+        plan = self.plan(share=False, phases=phases)
+        stages = [set(plan.needed([trial.predict, str(trial.test)])) for trial in plan.trials]
+        assert sum(map(len, stages)) == len(set.union(*stages))
+        searches = sum(stage.kind == "lr_find" for stage in plan.stages.values())
+        assert searches == (len(plan.trials) if phases[0]["lr"] == "find" else 0)
+
+    def test_changes_nothing_but_the_keys(self) -> None:
+        def trained(plan: Plan) -> list[list[dict[str, Any]]]:
+            found = []
+            for trial in plan.trials:
+                keys = [*trial.fits, trial.predict, str(trial.test)]
+                assert all(stage_key(plan.stages[key].settings) == key for key in keys)
+                own = {"parent", "lr_from", "trial"}
+                found.append([without(plan.stages[key].settings, own) for key in keys])
+            return found
+
+        shared, alone = self.plan(share=True), self.plan(share=False)
+        assert trained(alone) == trained(shared)
+        assert alone.contrasts == shared.contrasts
+        assert [(t.name, t.levels) for t in alone.trials] == [(t.name, t.levels) for t in shared.trials]
+        assert not set(alone.stages) & set(shared.stages)
+
+
+def without(settings: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
 
 
 FINDING = [PHASES[0] | {"lr": "find"}, PHASES[1], PHASES[2] | {"lr": "find"}]
@@ -343,7 +414,9 @@ def test_names_for_people() -> None:
 
 def test_unknown_images() -> None:
     assert planned().data_known
-    assert not planned(folds=[FoldData(0, None, None)]).data_known
+    unknown = planned(folds=[FoldData(0, None, None), FoldData(1, None, None)])
+    assert not unknown.data_known
+    assert unknown.merge_rate == 1  # they are other images in each fold, whichever they are
 
 
 def test_levels_of_trials() -> None:

@@ -1,0 +1,57 @@
+"""One variant worked out: what its recipe says, which techniques are on, what its phases are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ablate import techniques
+from ablate.recipe.checks import phase_problems
+from ablate.recipe.recipe import Recipe
+from ablate.recipe.schema import Phase
+from ablate.study import design
+from ablate.techniques import compose
+from ablate.techniques.base import Technique
+
+_PHASE_DEFAULTS = ("batch_size", "size", "presize", "weight_decay", "precision", "micro_batch")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One variant worked out: its recipe, the techniques that are on, its phases."""
+
+    variant: design.Variant
+    recipe: Recipe
+    on: dict[str, Technique]
+    phases: list[Phase]
+
+    @property
+    def salt(self) -> str:
+        """What its techniques put into every random stream."""
+        return "/".join(
+            salt for technique in compose.ordered(self.on.values()) if (salt := technique.stream_salt())
+        )
+
+
+def resolved_phases(recipe: Recipe, on: Iterable[Technique]) -> list[Phase]:
+    """The phases of a variant with every setting filled in: recipe, then phase, then technique."""
+    filled = []
+    for phase in recipe.phases:
+        missing = {name: getattr(recipe, name) for name in _PHASE_DEFAULTS if getattr(phase, name) is None}
+        phase = phase.model_copy(update=missing)
+        filled.append(phase.model_copy(update={"presize": phase.presize or phase.size}))
+    return compose.edit_phases(on, filled)
+
+
+def work_out(recipe: Recipe, variant: design.Variant) -> Setting:
+    """Everything that a variant sets, checked.
+
+    Raises:
+        RecipeError: The variant's phases cannot work.
+    """
+    fields, on = design.resolve(recipe.study, variant)
+    changed = recipe.override(fields)
+    built = {name: techniques.build(name, changed.techniques.get(name, {}) | own) for name, own in on.items()}
+    phases = resolved_phases(changed, built.values())
+    recipe.complain(phase_problems(changed, phases, variant.name))
+    return Setting(variant, changed, built, phases)
