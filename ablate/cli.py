@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from ablate import __version__
-from ablate.errors import AblateError
+from ablate.cli_store import store
+from ablate.errors import AblateError, Terminated
 
 _SET = click.option(
     "--set",
@@ -18,6 +19,9 @@ _SET = click.option(
     multiple=True,
     metavar="NAME=VALUE",
     help="Change a recipe field; repeat for more.",
+)
+_OUT = click.option(
+    "--out", type=click.Path(), help="The folder that studies are in. [default: $ABLATE_OUT or runs]"
 )
 
 
@@ -33,6 +37,9 @@ class _Command(click.Group):
         except KeyboardInterrupt:
             click.echo("stopped; the same command goes on from here.", err=True)
             ctx.exit(130)
+        except Terminated:
+            click.echo("terminated; the same command goes on from the last finished epoch.", err=True)
+            ctx.exit(143)
 
 
 @click.group(cls=_Command, context_settings={"help_option_names": ["-h", "--help"]})
@@ -47,13 +54,13 @@ def main() -> None:
 @main.command()
 @click.argument("recipe", type=click.Path())
 @_SET
-@click.option(
-    "--out", type=click.Path(), help="The folder that studies are in. [default: $ABLATE_OUT or runs]"
-)
+@_OUT
 @click.option("--quick", is_flag=True, help="A smoke run on few images and epochs, under another name.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
 @click.option("--workers", type=click.IntRange(0), help="Loader processes; they change no result.")
+@click.option("--share/--no-share", default=True, help="Whether trials share stages. [default: share]")
+@click.option("--fresh", is_flag=True, help="Go on although images or versions have changed: compute again.")
 def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool, **options: Any) -> None:
     """Run a study, or what is left of it, and print its table of effects.
 
@@ -69,13 +76,12 @@ def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool,
 @main.command()
 @click.argument("recipe", type=click.Path())
 @_SET
+@_OUT
 @click.option("--quick", is_flag=True, help="Plan the smoke run.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def plan(
-    recipe: str, assignments: tuple[str, ...], quick: bool, device: str, threads: int | None, as_json: bool
-) -> None:
+def plan(recipe: str, assignments: tuple[str, ...], out: str | None, as_json: bool, **options: Any) -> None:
     """Show what a study would run, without running or hashing anything.
 
     Example: ablate plan recipes/digits.yaml --json
@@ -83,7 +89,7 @@ def plan(
     from ablate.study.planning import plan_study
     from ablate.study.show import print_plan
 
-    numbers, made = plan_study(_load(recipe, assignments), quick=quick, device=device, threads=threads)
+    numbers, made = plan_study(_load(recipe, assignments), out, **options)
     if as_json:
         click.echo(json.dumps(numbers, indent=1))
     else:
@@ -122,6 +128,25 @@ def show(study: str) -> None:
     from ablate.study.study import Study
 
     print_effects(Console(), Study.open(study))
+
+
+@main.command()
+@click.argument("study", type=click.Path())
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(study: str, as_json: bool) -> None:
+    """Tell how far a study is: what is finished, running, failed and still to come, and how long that takes.
+
+    Example: ablate status runs/digits
+    """
+    from ablate.study.show_status import print_status
+    from ablate.study.status import Status
+    from ablate.study.study import Study
+
+    found = Status(Study.open(study))
+    if as_json:
+        click.echo(json.dumps(found.to_dict(), indent=1))
+    else:
+        print_status(found)
 
 
 @main.command()
@@ -174,6 +199,9 @@ def schema() -> None:
     from ablate.recipe.json_schema import recipe_schema
 
     click.echo(json.dumps(recipe_schema(), indent=1))
+
+
+main.add_command(store)
 
 
 def _load(recipe: str, assignments: tuple[str, ...]) -> Any:

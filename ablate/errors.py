@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 
 class AblateError(Exception):
@@ -29,3 +30,26 @@ class RecipeError(AblateError):
 
 class StageFailed(AblateError):
     """A stage that ended with an error; the message says which, why, and where its log lies."""
+
+
+class StageStopped(AblateError):
+    """A stage that was asked to stop and did so after its epoch; its checkpoint stands."""
+
+
+class Damaged(AblateError):
+    """A stored folder whose files are not what was written.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__(
+            f"{folder}: is damaged; `ablate run` sets it aside and computes it again, "
+            "`ablate store verify` looks at the whole store."
+        )
+        self.folder = folder
+
+
+class Terminated(BaseException):
+    """SIGTERM, as a preemptible machine sends it: go now; the last epoch's checkpoint stands."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from real_runs import needs_mounts
 
+from ablate import Study
 from ablate.cli import main
 
 RECIPES = Path(__file__).parents[1] / "recipes"
@@ -54,6 +57,93 @@ def test_run_then_show_then_report(recipe: Path, tmp_path: Path):
     assert "verdict" in shown.output
     reported = ablate("report", tmp_path / "out" / "cli")
     assert Path(reported.output.strip()).is_file()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of that study and its store, `cli` and `.stages`, run. Only to be read."""
+    root = tmp_path_factory.mktemp("finished")
+    (root / "recipe.yaml").write_text(json.dumps(RUN))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ABLATE_CACHE", str(root / "cache"))
+        patch.setenv("ABLATE_STORE", str(root / "out" / ".stages"))
+        assert ablate("run", root / "recipe.yaml", "--out", root / "out", "--threads", 1).exit_code == 0
+    return root / "out"
+
+
+READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" && exec "$@"'
+
+
+@needs_mounts
+@pytest.mark.parametrize("more", [[], ["--set", "study.seeds=3"]])
+def test_run_on_a_read_only_disk_is_one_sentence(finished: Path, recipe: Path, more: list[str]):
+    done = read_only(finished, "-m", "ablate.cli", "run", recipe, "--out", finished, *more)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{finished}/cli: cannot be written" in done.stderr
+    assert "set --out or ABLATE_OUT to a folder that can" in done.stderr
+
+
+@needs_mounts
+def test_a_read_only_store_is_one_sentence(finished: Path, recipe: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("ABLATE_STORE", str(finished / ".stages"))
+    done = read_only(finished, "-m", "ablate.cli", "run", recipe, "--out", tmp_path / "other")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "the stage store cannot be written (Read-only file system); set ABLATE_STORE" in done.stderr
+
+
+@needs_mounts
+def test_a_study_on_a_read_only_disk_can_be_read(finished: Path):
+    shown = read_only(finished, "-m", "ablate.cli", "show", finished / "cli")
+    assert shown.returncode == 0, shown.stderr
+    assert "verdict" in shown.stdout
+    code = (
+        "import sys; from ablate import Study; study = Study.open(sys.argv[1]);"
+        "print(len(study.trials), len(study.predictions()), type(study.learner('baseline')).__name__)"
+    )
+    opened = read_only(finished, "-c", code, finished / "cli")
+    assert opened.stdout.split() == ["4", str(4 * 359), "Learner"], opened.stderr
+
+
+def read_only(folder: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run Python with a folder that only can be read."""
+    command = ["unshare", "-rm", "sh", "-c", READ_ONLY, folder, sys.executable, *words]
+    return subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, check=False, cwd=folder.parent
+    )
+
+
+@pytest.mark.parametrize("what", ["--out", "ABLATE_STORE"])
+@pytest.mark.parametrize("place", ["/proc/ablate", "a file/below"])
+def test_a_place_that_cannot_be_made_is_one_sentence(
+    recipe: Path, tmp_path: Path, monkeypatch, what: str, place: str
+):
+    (tmp_path / "a file").write_text("")
+    folder = tmp_path / place  # an absolute place stays what it is
+    if what == "ABLATE_STORE":
+        monkeypatch.setenv("ABLATE_STORE", str(folder))
+    done = ablate("run", recipe, "--out", folder if what == "--out" else tmp_path / "out")
+    assert done.exit_code == 2
+    assert done.stdout == ""
+    assert len(done.stderr.splitlines()) == 1
+    assert f"{folder}" in done.stderr
+    assert what in done.stderr
+
+
+def test_a_store_of_a_newer_ablate_is_one_sentence(finished: Path, recipe: Path, tmp_path: Path, monkeypatch):
+    out = tmp_path / "copy"
+    shutil.copytree(finished, out)
+    monkeypatch.setenv("ABLATE_STORE", str(out / ".stages"))
+    seal = next(out.glob(".stages/[!.]*/DONE.json"))
+    seal.write_text(json.dumps(json.loads(seal.read_text()) | {"schema": 99}))
+    done = ablate("run", recipe, "--out", out, "--threads", 1)
+    assert done.exit_code == 2
+    assert done.stderr == (
+        f"{seal.parent}: was written by a newer ablate; upgrade ablate, or set ABLATE_STORE to another "
+        "folder.\n"
+    )
+    assert Study.open(out / "cli").trials["status"].tolist() == ["ok"] * 4
 
 
 def test_a_failed_trial_exits_with_1(recipe: Path, tmp_path: Path):

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
+from fastai.optimizer import OptimWrapper
 from fastcore.foundation import L
 from torch import Tensor, nn
 
-from ablate import devices
+from ablate import devices, techniques
 from ablate.data.items import load_items
 from ablate.data.splits import Fold
+from ablate.errors import StageStopped
+from ablate.recipe.recipe import Recipe
 from ablate.recipe.schema import Data, Model, Phase
 from ablate.streams import Streams
+from ablate.study.job import Job
+from ablate.study.plan import make_plan
+from ablate.study.prepare import prepare
 from ablate.techniques.augment import Augment
 from ablate.techniques.base import Context, Technique
 from ablate.techniques.cutmix import CutMix
@@ -27,11 +36,12 @@ from ablate.techniques.mixup import MixUp
 from ablate.techniques.normalize import Normalize
 from ablate.techniques.tta import TTA
 from ablate.training.data import dataloaders
-from ablate.training.fit import fit_phase
+from ablate.training.fit import EpochLog, Report, fit_phase
 from ablate.training.learner import build_learner, quiet
 from ablate.training.mixing import MixBatches
 from ablate.training.parts import Parts
 from ablate.training.predict import predict
+from ablate.training.stage import run_job
 
 pytestmark = pytest.mark.xla
 
@@ -105,10 +115,10 @@ def parts(device: str, *on: Technique, epochs: int = 1, n: int = 320) -> Parts:
     )
 
 
-def trained(own: Parts, rate: float = 5e-3) -> tuple[Any, Any]:
+def trained(own: Parts, rate: float = 5e-3, report: Report = lambda _: None) -> tuple[Any, Any]:
     learn = quiet(build_learner(own, dataloaders(own)))
-    log, finite = fit_phase(learn, own.phase, rate, lambda _: None)
-    assert finite
+    log = EpochLog(own.phase.name, report)
+    assert fit_phase(learn, own.phase, rate, [log])
     return learn, log
 
 
@@ -185,8 +195,7 @@ def test_predictions_agree_with_the_cpu(xla: Any):
 def test_a_step_compiles_nothing_new_after_the_first_ones(xla: Any, compiled: Callable[[], int]):
     counts: list[int] = []
     own = parts("xla", Small(), Normalize(), Augment(), MixUp(), LabelSmoothing(), epochs=3)
-    learn = quiet(build_learner(own, dataloaders(own)))
-    fit_phase(learn, own.phase, 1e-3, lambda report: counts.append(compiled()))
+    trained(own, 1e-3, lambda report: counts.append(compiled()))
     assert counts[-1] > 0
     assert counts[-1] == counts[len(counts) // 2]
 
@@ -211,6 +220,62 @@ def test_training_twice_gives_the_same(xla: Any):
     assert first == again
     other = replace(own, streams=Streams(1, "tune"))
     assert [float(step["loss"]) for step in trained(other)[1].steps] != first
+
+
+class OwnOptimizer(Technique):
+    """One of torch's, whose state is partly on the host."""
+
+    name: ClassVar[str] = "own_optimizer"
+
+    def optimizer(self, optimizer: Any, context: Context) -> Any:
+        return partial(OptimWrapper, opt=torch.optim.AdamW)
+
+
+@pytest.mark.parametrize("own", [[], ["own_optimizer"]], ids=["fastai's Adam", "torch's AdamW"])
+def test_a_stage_goes_on_from_a_checkpoint_as_if_undisturbed(
+    own: list[str], xla: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    known = techniques.registry() | {technique.name: technique for technique in (Small, OwnOptimizer)}
+    monkeypatch.setattr(techniques, "registry", lambda: known)
+    recipe = Recipe.from_dict(
+        {
+            "name": "resumed",
+            "data": {"source": "digits", "split": {"random": 0.9}},
+            "model": {"arch": "test_vit", "pretrained": False},
+            "size": 32,
+            "batch_size": 32,
+            "keep": "best",
+            "phases": [{"name": "tune", "epochs": 3, "lr": [1e-3, 5e-3]}],
+            "study": {"baseline": ["small", "normalize", "augment", "mixup", *own], "seeds": 1},
+        }
+    )
+    prepared = prepare(recipe)
+    stages = make_plan(recipe, prepared.identities, device="xla").stages.values()
+    stage = next(stage for stage in stages if stage.kind == "fit")
+    trained: list[int] = []
+
+    def run(name: str, stopping: bool) -> dict[str, bytes]:
+        out = tmp_path / name / "out"
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        data = recipe.data.model_dump(mode="json")
+        job = Job(stage.key, stage.label, stage.settings, str(out), data, device="xla")
+        run_job(
+            job,
+            lambda told: trained.append(told["epoch"]["epoch"]) if "epoch" in told else None,
+            lambda: stopping,
+        )
+        timed = ("history.csv", "DONE.json")
+        return {path.name: path.read_bytes() for path in out.iterdir() if path.name not in timed}
+
+    undisturbed = run("undisturbed", stopping=False)
+    for _ in range(2):
+        with pytest.raises(StageStopped):
+            run("resumed", stopping=True)
+    resumed = run("resumed", stopping=True)
+    assert trained == [0, 1, 2, 0, 1, 2]
+    assert resumed.keys() == undisturbed.keys()
+    assert [name for name in undisturbed if resumed[name] != undisturbed[name]] == []
 
 
 def test_the_device_starts(xla: Any):

@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
-from ablate.errors import AblateError, StageFailed
+from ablate.errors import AblateError, Damaged, StageFailed, StageStopped
 from ablate.study.job import Job
 
 Report = Callable[[dict[str, Any]], None]
@@ -29,6 +31,8 @@ _SERVER_ENVIRONMENT = {
     # step of a small network six times slower, and on an idle one it wins next to nothing
     "GOMP_SPINCOUNT": "1000",
 }
+_STARTS = 5
+_ENDINGS = {"finished", "wrong", "damaged", "stopped", "failed"}
 _PRELOAD = ["ablate.training.stage", "ablate.training.mixing"]
 
 
@@ -46,57 +50,95 @@ class LocalExecutor:
 
     def warm_up(self) -> None:
         """Start the server now, so that its imports run beside what comes before the first job."""
-        with _environment(_SERVER_ENVIRONMENT), _without_main():
+        with _environment(_SERVER_ENVIRONMENT), _without_main(), _short_names():
             forkserver.ensure_running()
 
-    def run(self, job: Job, report: Report) -> None:
+    def run(self, job: Job, report: Report, stopping: Callable[[], bool] = lambda: False) -> None:
         """Run one job to its end.
+
+        Args:
+            job: What to do.
+            report: Told of its progress.
+            stopping: Asked now and then whether the job should stop after its epoch.
 
         Raises:
             AblateError: The recipe or the data cannot work, in one sentence.
+            Damaged: A stage before it is.
             StageFailed: It ended with an error or was killed; the message says where its log lies.
+            StageStopped: It was asked to stop and did.
         """
         log = self.logs / f"{job.key}.log"
-        receiver, sender = self._context.Pipe(duplex=False)
-        process = self._context.Process(
-            target=_work, args=(job, sender, str(log)), name=job.label, daemon=False
-        )
-        with _environment(_SERVER_ENVIRONMENT), _without_main():
-            process.start()
-        sender.close()
+        process, ours = self._start(job, log)
         try:
-            outcome = _follow(process, receiver, report)
-        except BaseException:  # Ctrl-C above all: what the job was doing is not wanted any more
+            outcome = _follow(process, ours, report, stopping)
+        except BaseException:  # a second Ctrl-C above all: what the job was doing is not wanted any more
             process.terminate()
             raise
         finally:
-            _end(process)
-            receiver.close()
+            exitcode = _end(process)
+            ours.close()
         if outcome is None:
-            raise StageFailed(f"{job.label}: {_killed(process.exitcode)}; its log is {log}.")
-        if "wrong" in outcome:
-            raise AblateError(outcome["wrong"])
-        if "failed" in outcome:
-            raise StageFailed(f"{job.label}: {outcome['failed']}; its log is {log}.")
+            raise StageFailed(f"{job.label}: {_killed(exitcode)}; its log is {log}.")
+        _raise(outcome, job, log)
+
+    def _start(self, job: Job, log: Path) -> tuple[Any, Connection]:
+        """Start a job's process; gives it and the connection to it."""
+        ours, theirs = self._context.Pipe()
+        for left in reversed(range(_STARTS)):
+            process = self._context.Process(
+                target=_work, args=(job, theirs, str(log)), name=job.label, daemon=False
+            )
+            try:
+                with _environment(_SERVER_ENVIRONMENT), _without_main(), _short_names():
+                    process.start()
+                break
+            except (
+                OSError,
+                EOFError,
+            ) as error:  # a server that has just been killed; the next try has another
+                if not left:
+                    raise StageFailed(f"{job.label}: no process could be started ({error}).") from None
+                time.sleep(0.1)
+        theirs.close()
+        return process, ours
 
 
-def _follow(process: Any, receiver: Connection, report: Report) -> dict[str, Any] | None:
+def _raise(outcome: dict[str, Any], job: Job, log: Path) -> None:
+    if "wrong" in outcome:
+        raise AblateError(outcome["wrong"])
+    if "damaged" in outcome:
+        raise Damaged(Path(outcome["damaged"]))
+    if "stopped" in outcome:
+        raise StageStopped(outcome["stopped"])
+    if "failed" in outcome:
+        raise StageFailed(f"{job.label}: {outcome['failed']}; its log is {log}.")
+
+
+def _follow(
+    process: Any, ours: Connection, report: Report, stopping: Callable[[], bool]
+) -> dict[str, Any] | None:
     """Pass on what the process reports, until it says how it ended, or dies."""
+    asked = False
     while True:
-        wait([receiver, process.sentinel])
+        wait([ours, process.sentinel], timeout=0.2)
+        if stopping() and not asked:
+            asked = True
+            with contextlib.suppress(OSError):  # it may just have ended; how is read below
+                ours.send("stop")
         try:
-            while receiver.poll():
-                message = receiver.recv()
-                if message.keys() & {"finished", "wrong", "failed"}:
+            while ours.poll():
+                message = ours.recv()
+                if message.keys() & _ENDINGS:
                     return message
                 report(message)
         except (EOFError, OSError):
             return None
-        if not process.is_alive() and not receiver.poll():
+        if not process.is_alive() and not ours.poll():
             return None
 
 
-def _end(process: Any) -> None:
+def _end(process: Any) -> int | None:
+    """Wait for a process that has nothing left to do, or end it; gives its exit code."""
     process.join(timeout=5 if process.exitcode is None else None)
     if process.is_alive():
         process.terminate()
@@ -104,6 +146,9 @@ def _end(process: Any) -> None:
     if process.is_alive():
         process.kill()
         process.join()
+    exitcode: int | None = process.exitcode
+    process.close()  # closes what the process watches too: without its server nobody else could end it
+    return exitcode
 
 
 def _killed(exitcode: int | None) -> str:
@@ -126,6 +171,19 @@ def _environment(defaults: dict[str, str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def _short_names() -> Iterator[None]:
+    """Tell in one sentence that the name of the server's socket, in the temporary folder, is too long."""
+    try:
+        yield
+    except OSError as error:
+        if "path too long" not in str(error):
+            raise
+        raise AblateError(
+            f"{tempfile.gettempdir()}: is too long a name for a temporary folder; set TMPDIR to another."
+        ) from None
+
+
+@contextlib.contextmanager
 def _without_main() -> Iterator[None]:
     """Hide the main module from the new process, which would otherwise run the user's script once more."""
     main = sys.modules["__main__"]
@@ -139,41 +197,68 @@ def _without_main() -> Iterator[None]:
         vars(main).update(hidden)
 
 
-def _work(job: Job, sender: Connection, log: str) -> None:
+def _work(job: Job, parent: Connection, log: str) -> None:
     """The body of a job's process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
+    threading.Thread(target=_die_with_parent, daemon=True).start()
     # a fork server's children would start loader workers through a server too, which pickles the data set
     multiprocessing.set_start_method("fork", force=True)
-    _redirect(log)
     from ablate.training.stage import is_out_of_memory, out_of_memory, run_job
 
     try:
-        run_job(job, _throttled(sender))
+        _redirect(log)
+        run_job(job, _throttled(parent), parent.poll)
         message: dict[str, Any] = {"finished": True}
+    except StageStopped as error:
+        message = {"stopped": str(error)}
+    except Damaged as error:
+        message = {"damaged": str(error.folder)}
     except AblateError as error:
-        traceback.print_exc()
+        _log(error)
         message = {"wrong": str(error)}
     except Exception as error:
-        traceback.print_exc()
+        _log(error)
         if is_out_of_memory(error) and "phase" in job.settings:
             message = {"failed": out_of_memory(job.settings["phase"]).rstrip(".")}
         else:
             message = {
                 "failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300] or 'no message'}"
             }
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
     with contextlib.suppress(BrokenPipeError):
-        sender.send(message)
-    sender.close()
+        parent.send(message)
+    parent.close()
+
+
+def _log(error: BaseException) -> None:
+    """Write an error to the log, unless the disk is full."""
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)
+
+
+def _die_with_parent() -> None:
+    """End this process when the one that wanted it has ended, even by a kill: another may take over."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)
 
 
 def _redirect(log: str) -> None:
-    Path(log).parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    problem = None
+    try:
+        Path(log).parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    except OSError as error:
+        problem = f"{log}: cannot be written ({error.strerror}); once it can, the same command goes on."
+        descriptor = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(descriptor, stream)
     os.close(descriptor)
+    if problem:
+        raise AblateError(problem)
 
 
 def _throttled(sender: Connection, every: float = 0.1) -> Report:

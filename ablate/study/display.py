@@ -11,9 +11,11 @@ from typing import Any, Protocol, Self
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column, Table
+from rich.text import Text
 
+from ablate.study.clock import Clock, duration
 from ablate.study.graph import Plan, Stage
 
 
@@ -26,6 +28,10 @@ class Display(Protocol):
 
     def say(self, text: str) -> None:
         """One sentence."""
+        ...
+
+    def note(self, text: str) -> None:
+        """A sentence that stays."""
         ...
 
     def problem(self, text: str) -> None:
@@ -49,7 +55,7 @@ class Display(Protocol):
         ...
 
     def stage_done(self, stage: Stage) -> None:
-        """A stage has ended, well or not."""
+        """A stage has ended, well or not, or there is no need to run it any more."""
         ...
 
     def row(self, scores: dict[str, Any]) -> None:
@@ -63,54 +69,16 @@ class Display(Protocol):
 
 def make_display() -> Display:
     """The display for this stdout."""
-    console = Console()
+    console = Console(markup=False, emoji=False, highlight=False)
     return LiveDisplay(console) if console.is_terminal else PlainDisplay()
-
-
-class Clock:
-    """Estimates what is left from the epochs that are done.
-
-    An epoch's cost is taken as that of the epochs so far, in proportion to the pixels that it sees.
-    """
-
-    def __init__(self) -> None:
-        self.left: dict[str, float] = {}
-        self.done_work, self.done_seconds, self.began = 0.0, 0.0, time.monotonic()
-
-    def begin(self, plan: Plan, keys: list[str]) -> None:
-        self.left = {key: self._work(plan.stages[key]) for key in keys}
-        self.began = time.monotonic()
-
-    def stage_done(self, key: str) -> None:
-        self.done_work += self.left.pop(key, 0.0)
-        self.done_seconds = time.monotonic() - self.began
-
-    def remaining(self) -> float | None:
-        """Seconds; None before anything is known."""
-        return self.done_seconds / self.done_work * sum(self.left.values()) if self.done_work else None
-
-    @staticmethod
-    def _work(stage: Stage) -> float:
-        return stage.epochs * float(stage.settings["phase"]["size"]) ** 2
-
-
-def duration(seconds: float | None) -> str:
-    """`2 h 05 min`, `3 min 20 s`, `12 s`."""
-    if seconds is None:
-        return "…"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
 
 
 class PlainDisplay:
     """A line per event, for logs and pipes."""
 
     def __init__(self) -> None:
-        self.clock, self.total, self.number = Clock(), 0, 0
-        self.label, self.began, self.shown = "", 0.0, time.monotonic()
+        self.clock = Clock()
+        self.label, self.epochs, self.began, self.shown = "", 0, 0.0, time.monotonic()
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +91,9 @@ class PlainDisplay:
     def say(self, text: str) -> None:
         print(text, flush=True)
 
+    def note(self, text: str) -> None:
+        self.say(text)
+
     def problem(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
@@ -133,24 +104,26 @@ class PlainDisplay:
 
     def begin(self, plan: Plan, keys: list[str]) -> None:
         self.clock.begin(plan, keys)
-        self.total = len(keys)
         self.say(opening(plan, keys))
 
     def stage(self, label: str, epochs: int) -> None:
-        self.label, self.began = label, time.monotonic()
-        if not self.total:
+        self.clock.stage(label, epochs)
+        self.label, self.epochs, self.began = label, epochs, time.monotonic()
+        if not self.clock.total:
             self.say(label)
 
     def report(self, message: dict[str, Any]) -> None:
-        if "epoch" in message and time.monotonic() - self.shown > 10:
-            self.shown = time.monotonic()
-            self.say(f"  {self.label}: {epoch_line(message['epoch'])}")
+        if "epoch" in message:
+            self.clock.epoch(message["epoch"]["epoch"])
+            if time.monotonic() - self.shown > 10:
+                self.shown = time.monotonic()
+                self.say(f"  {self.label}: {epoch_line(message['epoch'], self.epochs)}")
 
     def stage_done(self, stage: Stage) -> None:
-        self.number += 1
-        self.clock.stage_done(stage.key)
-        took, left = duration(time.monotonic() - self.began), duration(self.clock.remaining())
-        self.say(f"[{self.number}/{self.total}] {stage.label}: {took}, left {left}")
+        ran = self.clock.stage_done(stage)
+        took = duration(time.monotonic() - self.began) if ran else "not run here"
+        left = duration(self.clock.remaining())
+        self.say(f"[{self.clock.number}/{self.clock.total}] {stage.label}: {took}, left {left}")
 
     def row(self, scores: dict[str, Any]) -> None:
         if scores:
@@ -164,12 +137,20 @@ class LiveDisplay:
     """One bar for the study, one for the stage, the results so far, and an estimate of what is left."""
 
     def __init__(self, console: Console):
-        self.console, self.clock = console, Clock()
+        self.console, self.clock, self.epochs = console, Clock(), 0
         self.scores: dict[str, list[float]] = defaultdict(list)
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        self.progress = Progress(*columns, TextColumn("{task.fields[note]}"), console=console)
-        self.study_bar = self.progress.add_task("study", total=None, note="")
-        self.stage_bar = self.progress.add_task("", total=None, note="", visible=False)
+        self.epoch = Text(style="dim", no_wrap=True, overflow="ellipsis")
+        fixed = Column(no_wrap=True)
+        self.progress = Progress(
+            TextColumn("{task.description}", table_column=Column(overflow="fold"), markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(table_column=fixed),
+            TimeElapsedColumn(table_column=fixed),
+            TextColumn("{task.fields[left]}"),
+            console=console,
+        )
+        self.study_bar = self.progress.add_task("", total=None, left="", visible=False)
+        self.stage_bar: TaskID | None = None
         self.live = Live(console=console, get_renderable=self._render, refresh_per_second=4)
 
     def __enter__(self) -> Self:
@@ -179,10 +160,13 @@ class LiveDisplay:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
     ) -> None:
+        self._end_stage()
+        self.progress.update(self.study_bar, visible=self.clock.number < self.clock.total)
         self.live.stop()
 
     def _render(self) -> Group:
-        return Group(self._table(), self.progress) if self.scores else Group(self.progress)
+        parts = (self._table() if self.scores else None, self.progress, self.epoch if self.epoch else None)
+        return Group(*(part for part in parts if part is not None))
 
     def _table(self) -> Table:
         table = Table("variant", "seeds", "accuracy", title="so far", title_justify="left", show_edge=False)
@@ -191,32 +175,52 @@ class LiveDisplay:
         return table
 
     def say(self, text: str) -> None:
-        self.progress.update(self.study_bar, description=text)
+        self.progress.update(self.study_bar, description=text, visible=True)
+
+    def note(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True)
 
     def problem(self, text: str) -> None:
-        self.console.print(text, style="red", soft_wrap=True, highlight=False, markup=False)
+        self.console.print(text, style="red", soft_wrap=True)
 
     def looked(self, done: int, total: int) -> None:
         self.progress.update(self.study_bar, completed=done, total=total)
 
     def begin(self, plan: Plan, keys: list[str]) -> None:
         self.clock.begin(plan, keys)
-        self.console.print(opening(plan, keys), highlight=False)
-        self.progress.reset(self.study_bar, description="study", total=len(keys))
+        self._end_stage()
+        self.console.print(opening(plan, keys), soft_wrap=True)
+        self.progress.reset(self.study_bar, description="study", total=len(keys), visible=True)
 
     def stage(self, label: str, epochs: int) -> None:
-        self.progress.reset(self.stage_bar, description=label, total=None, visible=True, note="")
+        self.clock.stage(label, epochs)
+        self._end_stage()
+        self.epochs = epochs
+        self.progress.update(self.study_bar, visible=self.clock.total > 0)
+        self.stage_bar = self.progress.add_task(label, total=None, left="")
 
     def report(self, message: dict[str, Any]) -> None:
         if "epoch" in message:
-            self.progress.update(self.stage_bar, note=epoch_line(message["epoch"]))
-        else:
+            self.clock.epoch(message["epoch"]["epoch"])
+            self.epoch.plain = epoch_line(message["epoch"], self.epochs)
+            self._tell_left()
+        elif self.stage_bar is not None:
             self.progress.update(self.stage_bar, completed=message["done"], total=message["total"])
 
     def stage_done(self, stage: Stage) -> None:
-        self.clock.stage_done(stage.key)
-        self.progress.update(self.stage_bar, visible=False)
-        self.progress.update(self.study_bar, advance=1, note=f"left {duration(self.clock.remaining())}")
+        if self.clock.stage_done(stage):
+            self._end_stage()
+        self.progress.update(self.study_bar, completed=self.clock.number, total=self.clock.total)
+        self._tell_left()
+
+    def _tell_left(self) -> None:
+        self.progress.update(self.study_bar, left=f"left {duration(self.clock.remaining())}")
+
+    def _end_stage(self) -> None:
+        """Take the stage's bar away: one that is used again would start with the last stage's total."""
+        if self.stage_bar is not None:
+            self.progress.remove_task(self.stage_bar)
+        self.stage_bar, self.epoch.plain = None, ""
 
     def row(self, scores: dict[str, Any]) -> None:
         for variant in scores.get("variants", ()):
@@ -231,17 +235,20 @@ class LiveDisplay:
 
 def opening(plan: Plan, keys: list[str]) -> str:
     """The first line of a run."""
-    epochs = sum(plan.stages[key].epochs for key in keys)
-    text = f"{len(plan.trials)} trials in {len(keys)} stages, {epochs} epochs to train"
-    return text + (
-        f" (of {plan.requested_epochs}: the rest is shared or done)" if epochs < plan.requested_epochs else ""
-    )
+    epochs = f"{sum(plan.stages[key].epochs for key in keys)} epochs to train"
+    total = len(plan.needed(trial.predict for trial in plan.trials))
+    if not keys:
+        return f"all {total} stages are finished already; only the tables and the report are to be written"
+    if done := total - len(keys):
+        return f"going on: {done} of {total} stages are finished already; {len(keys)} are left, {epochs}"
+    asked = f" (of {plan.requested_epochs}: the rest is shared)" if plan.merge_rate > 1 else ""
+    return f"{len(plan.trials)} trials in {total} stages, {epochs}{asked}"
 
 
-def epoch_line(row: dict[str, Any]) -> str:
+def epoch_line(row: dict[str, Any], epochs: int) -> str:
     """One epoch for people."""
     numbers = [f"{name} {row[name]:.4f}" for name in ("train_loss", "valid_loss", "accuracy") if name in row]
-    return f"epoch {row['epoch'] + 1}: {', '.join(numbers)}"
+    return f"epoch {row['epoch'] + 1} of {epochs}: {', '.join(numbers)}"
 
 
 def print_effects(console: Console, study: Any) -> None:
@@ -250,7 +257,7 @@ def print_effects(console: Console, study: Any) -> None:
     from ablate.analysis.wording import effects_rows, short_labels
 
     trials, plan = study.trials, study.plan
-    bad = trials[trials.status != "ok"]
+    good, bad = trials[trials.status == "ok"], trials[trials.status != "ok"]
     metric = plan["metric"]
     factor, unit, digits = shown_in(metric)
     if plan["contrasts"] and (study.folder / "effects.csv").is_file():
@@ -263,14 +270,14 @@ def print_effects(console: Console, study: Any) -> None:
         ):
             table.add_row(label, *cells[:-1], "smoke run" if plan["quick"] else cells[-1])
         console.print(table)
-    else:
-        value = factor * trials[metric].mean()
-        console.print(f"{plan['name']}: {metric} {value:.{digits}f} {unit}, the mean of {len(trials)} trials")
+    elif len(good):
+        value = factor * good[metric].mean()
+        console.print(f"{plan['name']}: {metric} {value:.{digits}f} {unit}, the mean of {len(good)} trials")
     if len(bad):
-        console.print(
-            f"{len(bad)} of {len(trials)} trials did not finish well: see {study.folder / 'trials.csv'}"
-        )
+        text = f"{len(bad)} of {len(trials)} trials did not finish well: see `ablate status {study.folder}`"
+        console.print(text, soft_wrap=True, highlight=False)
     if plan["quick"]:
         text = "This was a smoke run on a few images: everything works, and its numbers mean nothing."
         console.print(text, soft_wrap=True)
-    console.print(f"report: {study.folder / 'report.md'}", soft_wrap=True, highlight=False)
+    if (study.folder / "report.md").is_file():
+        console.print(f"report: {study.folder / 'report.md'}", soft_wrap=True, highlight=False)

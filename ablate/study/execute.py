@@ -2,68 +2,32 @@
 
 from __future__ import annotations
 
-import io
+import errno
 import os
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from ruamel.yaml import YAML
-
 from ablate import devices
-from ablate.errors import AblateError, StageFailed
+from ablate.errors import AblateError, Damaged, StageFailed
 from ablate.executors.local import LocalExecutor
 from ablate.recipe.recipe import Recipe
-from ablate.study.display import Display, make_display
-from ablate.study.graph import Plan, Stage
-from ablate.study.job import Job
+from ablate.study.changes import changes, refuse, told
+from ablate.study.display import make_display
+from ablate.study.graph import Stage
+from ablate.study.interrupts import Interrupts
 from ablate.study.plan import stage_key
 from ablate.study.planning import available_cores, plan_prepared
-from ablate.study.prepare import Prepared, prepare
+from ablate.study.prepare import prepare
 from ablate.study.quick import quick_recipe
+from ablate.study.running import Run
 from ablate.study.store import Store
+from ablate.study.stored import out_folder, store_root
 from ablate.study.study import Study
 from ablate.study.summary import plan_file
-
-
-@dataclass
-class Run:
-    """A study while it runs: where things are, and what went wrong so far."""
-
-    recipe: Recipe
-    plan: Plan
-    prepared: Prepared
-    store: Store
-    executor: LocalExecutor
-    display: Display
-    device: str
-    threads: int
-    workers: int
-    quick: bool
-    failed: dict[str, str] = field(default_factory=dict)
-
-    def job(
-        self, key: str, settings: dict[str, Any], label: str, fold: int, weights: str | None, work: Path
-    ) -> Job:
-        """What a process needs to run one stage."""
-        mean, std = self.prepared.pixels[fold]
-        parents = [settings.get("parent"), settings.get("lr_from")]
-        return Job(
-            key=key,
-            label=label,
-            settings=settings,
-            folder=str(work),
-            data=self.recipe.data.model_dump(mode="json"),
-            fold=fold,
-            quick=self.quick,
-            weights=weights,
-            parents={parent: str(self.store.folder(parent)) for parent in parents if parent},
-            device=self.device,
-            threads=self.threads,
-            workers=self.workers,
-            pixel_mean=mean,
-            pixel_std=std,
-        )
 
 
 def run_study(
@@ -74,6 +38,8 @@ def run_study(
     device: str = "auto",
     threads: int | None = None,
     workers: int | None = None,
+    share: bool = True,
+    fresh: bool = False,
 ) -> Study:
     """Run what a study lacks, and write its files.
 
@@ -82,42 +48,114 @@ def run_study(
         out: The folder that studies are in; default `ABLATE_OUT`, else `runs`.
         quick: A smoke run: a few images, one epoch a phase, under another name.
         device: cpu, cuda, xla or auto.
-        threads: Torch threads; default all cores. On the CPU they are part of every result.
+        threads: Torch threads; default what the study was begun with, else all cores. On the CPU they are
+            part of every result.
         workers: Loader processes; default by cores. They change no result.
+        share: Whether trials share stages; else each trains on its own, which gives the same numbers later.
+        fresh: Whether to go on where the images or the versions have changed since the study was begun: what
+            they change is computed again.
 
     Raises:
         AblateError: The recipe, the data or the place to write to cannot be used.
+        KeyboardInterrupt: Ctrl-C; the outputs are those of what is finished, and the same call goes on.
     """
     if quick:
         recipe = quick_recipe(recipe)
-    folder = Path(out or os.environ.get("ABLATE_OUT") or "runs").absolute() / recipe.name
-    _make_writable(folder)
-    store = Store(Path(os.environ.get("ABLATE_STORE") or folder.parent / ".stages"))
-    device, threads = devices.choose(device), threads or available_cores()
-    display = make_display()
-    with display:
-        executor = LocalExecutor(folder / "logs")
-        executor.warm_up()
+    study, store = Study(out_folder(out) / recipe.name), Store(store_root(out))
+    _make_writable(study.folder)
+    store.make_writable()
+    device = devices.choose(device)
+    with _disk_problems_told(study.folder), make_display() as display:
+        executor = LocalExecutor(study.folder / "logs")
+        if not study.seems_finished:
+            executor.warm_up()  # beside what comes before the first stage
         display.say("looking at the data")
         prepared = prepare(recipe, quick=quick, progress=display.looked)
         if workers is None:
             workers = 0 if prepared.in_memory else min(available_cores(), 8)
-        plan = plan_prepared(recipe, prepared, device, threads)
+        threads = threads or study.threads or available_cores()
+        plan = plan_prepared(recipe, prepared, device, threads, share=share)
         run = Run(recipe, plan, prepared, store, executor, display, device, threads, workers, quick)
-        wanted = plan.needed(trial.predict for trial in plan.trials)
-        missing = [key for key in wanted if not store.has(key)]
-        study = Study(folder)
-        if not missing and study.is_complete(plan):
-            display.say(f"{folder}: everything is finished; nothing to do")
-            return study
-        _preflight(run, [plan.stages[key] for key in missing])
-        _write_inputs(run, folder, prepared)
-        if missing:
-            _run_stages(run, missing, study)
-        _test_winner(run, study)
-        study.collect(plan, store, run.failed)
-        display.finished(study)
+        _finish(run, study, fresh)
     return study
+
+
+def _finish(run: Run, study: Study, fresh: bool) -> None:
+    """Run what is missing, unless the folder holds something that it must not be mixed with."""
+    plan, store, display = run.plan, run.store, run.display
+    described = plan_file(run.recipe, plan, run.prepared, store.root, run.device, run.threads, run.quick)
+    changed = changes(study.folder, run.recipe, described)
+    refuse(changed, study.folder, fresh)
+    run.set_damaged_aside()
+    keys = plan.in_order(plan.needed(trial.predict for trial in plan.trials))
+    missing = run.missing(keys)
+    if not missing and study.is_finished(described):
+        study.describe(described)  # its store may have moved
+        display.note(f"{study.folder}: everything is finished; nothing to do")
+        return
+    for line in told(changed, len(keys) - len(missing), len(keys)):
+        display.note(line)
+    _preflight(run, [plan.stages[key] for key in missing])
+    study.begin(run.recipe, described)
+    store.refer(study.folder)
+    with Interrupts(display.note) as interrupts:
+        run.stopping = interrupts.stopping
+        tests = _collected(run, keys, study)
+    tested = all(store.has(key) for key in tests)
+    if interrupts.asked and (study.is_unfinished or not tested):
+        raise KeyboardInterrupt
+    if tested:
+        study.finish()
+    display.finished(study)
+
+
+def _collected(run: Run, keys: list[str], study: Study) -> list[str]:
+    """Run what is missing and write the outputs, again if a stage is damaged; gives the tests."""
+    while True:
+        try:
+            tests = _run(run, keys, study)
+            study.collect(run.plan, run.store, run.failed)
+            return tests
+        except Damaged as error:
+            run.mend(error)
+
+
+def _run(run: Run, keys: list[str], study: Study) -> list[str]:
+    """Run what is missing, write the outputs anew after each seed, and test the winner; gives the tests."""
+    missing = run.missing(keys)
+    seeds = Counter(run.plan.stages[key].seed for key in missing)
+
+    def after(stage: Stage) -> None:
+        run.display.stage_done(stage)
+        if stage.kind == "predict":
+            run.display.row(study.scores(run.plan, run.store, stage.key))
+        seeds[stage.seed] -= 1
+        if seeds[stage.seed] == 0 and any(left > 0 for left in seeds.values()):
+            study.collect(run.plan, run.store, run.failed)
+
+    run.store.sweep()
+    run.display.begin(run.plan, missing)
+    run.run_stages(keys, after)
+    if not any(trial.test for trial in run.plan.trials):
+        return []
+    winner = study.best_variant(run.plan, run.store, run.recipe.study.metric)
+    tests = [trial.test for trial in run.plan.trials if trial.variant == winner and trial.test]
+    run.run_stages(run.plan.in_order(run.plan.needed(tests)), run.display.stage_done)
+    return tests
+
+
+@contextmanager
+def _disk_problems_told(folder: Path) -> Iterator[None]:
+    """Tell in one sentence of a disk that is full, has become read-only or breaks, wherever that shows."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+            raise
+        raise AblateError(
+            f"{error.filename or folder}: cannot be written ({os.strerror(error.errno)}); once it can, the "
+            "same command goes on from the last finished epoch."
+        ) from None
 
 
 def _make_writable(folder: Path) -> None:
@@ -132,16 +170,6 @@ def _make_writable(folder: Path) -> None:
         raise AblateError(f"{folder}: cannot be written; set --out or ABLATE_OUT to a folder that can.")
 
 
-def _write_inputs(run: Run, folder: Path, prepared: Prepared) -> None:
-    from ablate.study.tables import replace_file
-
-    yaml, text = YAML(), io.StringIO()
-    yaml.dump(run.recipe.to_dict(), text)
-    replace_file(folder / "recipe.yaml", lambda path: path.write_text(text.getvalue()))
-    content = plan_file(run.recipe, run.plan, prepared, run.store.root, run.device, run.threads, run.quick)
-    replace_file(folder / "plan.json", lambda path: path.write_text(content))
-
-
 def _preflight(run: Run, missing: list[Stage]) -> None:
     """Run one batch of every distinct phase that is to be trained, before the first hour is spent."""
     distinct: dict[str, Stage] = {}
@@ -150,7 +178,7 @@ def _preflight(run: Run, missing: list[Stage]) -> None:
             own = {
                 k: v
                 for k, v in stage.settings.items()
-                if k not in ("seed", "parent", "data", "lr_from", "salt")
+                if k not in ("seed", "parent", "data", "lr_from", "salt", "trial")
             }
             distinct.setdefault(stage_key(own), stage)
     if not distinct:
@@ -162,60 +190,8 @@ def _preflight(run: Run, missing: list[Stage]) -> None:
     }
     settings["deterministic"] = run.recipe.deterministic
     run.display.stage("preflight: one batch of every phase", 0)
-    work = run.store.workplace("preflight")
-    try:
-        run.executor.run(
-            run.job("preflight", settings, "preflight", first.fold, first.weights, work), run.display.report
-        )
-    except StageFailed as error:
-        raise AblateError(str(error)) from None
-    finally:
-        run.store.discard(work)
-
-
-def _run_stages(run: Run, keys: list[str], study: Study) -> None:
-    """Run stages in order; what hangs on a failed one is skipped, and nothing else."""
-    run.display.begin(run.plan, keys)
-    for key in keys:
-        stage = run.plan.stages[key]
-        if not _can_run(run, stage):
-            run.failed[key] = "a stage before it failed"
-            continue
-        _run_stage(run, stage)
-        if stage.kind == "predict":
-            run.display.row(study.scores(run.plan, run.store, key))
-
-
-def _can_run(run: Run, stage: Stage) -> bool:
-    return all(
-        run.store.has(parent) and run.store.result(parent)["status"] == "ok" for parent in stage.parents
-    )
-
-
-def _run_stage(run: Run, stage: Stage) -> None:
-    if run.store.has(stage.key):
-        return
-    work = run.store.workplace(stage.key)
-    run.display.stage(stage.label, stage.epochs)
-    try:
-        run.executor.run(
-            run.job(stage.key, stage.settings, stage.label, stage.fold, stage.weights, work),
-            run.display.report,
-        )
-        run.store.publish(stage.key, work, stage.settings)
-    except StageFailed as error:
-        run.failed[stage.key] = str(error)
-        run.display.problem(str(error))
-    finally:
-        run.store.discard(work)
-    run.display.stage_done(stage)
-
-
-def _test_winner(run: Run, study: Study) -> None:
-    """Score the best variant, and no other, on the test split."""
-    if not any(trial.test for trial in run.plan.trials):
-        return
-    winner = study.best_variant(run.plan, run.store, run.recipe.study.metric)
-    for trial in run.plan.trials:
-        if trial.variant == winner and trial.test is not None and _can_run(run, run.plan.stages[trial.test]):
-            _run_stage(run, run.plan.stages[trial.test])
+    with TemporaryDirectory(prefix="ablate-") as folder:
+        try:
+            run.executor.run(run.preflight_job(settings, first, Path(folder)), run.display.report)
+        except StageFailed as error:
+            raise AblateError(str(error)) from None

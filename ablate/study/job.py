@@ -14,7 +14,7 @@ class Job:
         key: The stage's key.
         label: What to call it in front of people.
         settings: The identity that the key is the hash of; alone decides the result.
-        folder: Where to write; empty, and the job's own.
+        folder: Where to write: empty, and the job's own. Checkpoints go beside it.
         data: The recipe's data section, to find the images by.
         fold: Which of the recipe's folds.
         quick: Whether only a sample of the images is used.

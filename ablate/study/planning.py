@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
 from ablate import devices
@@ -11,7 +12,10 @@ from ablate.study.graph import Plan
 from ablate.study.plan import make_plan
 from ablate.study.prepare import Prepared, prepare
 from ablate.study.quick import quick_recipe
-from ablate.study.summary import plan_numbers
+from ablate.study.store import Store
+from ablate.study.stored import out_folder, store_root
+from ablate.study.study import Study
+from ablate.study.summary import left_numbers, plan_numbers
 
 
 def available_cores() -> int:
@@ -19,7 +23,9 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def plan_prepared(recipe: Recipe, prepared: Prepared, device: str, threads: int) -> Plan:
+def plan_prepared(
+    recipe: Recipe, prepared: Prepared, device: str, threads: int, *, share: bool = True
+) -> Plan:
     """The plan of a study over the folds that it runs."""
     chosen = recipe.study.folds or range(len(prepared.folds))
     return make_plan(
@@ -28,13 +34,20 @@ def plan_prepared(recipe: Recipe, prepared: Prepared, device: str, threads: int)
         weights_hash=prepared.weights_hash,
         device=device,
         threads=threads,
+        share=share,
     )
 
 
 def plan_study(
-    recipe: Recipe, *, quick: bool = False, device: str = "auto", threads: int | None = None
+    recipe: Recipe,
+    out: str | Path | None = None,
+    *,
+    quick: bool = False,
+    device: str = "auto",
+    threads: int | None = None,
+    share: bool = True,
 ) -> tuple[dict[str, Any], Plan]:
-    """The plan of a study, in numbers and whole.
+    """The plan of a study as `ablate run` would begin it or go on with it, in numbers and whole.
 
     Images that have not been looked at yet leave `Plan.data_known` false: what is shared is right, but which
     stages are already stored cannot be told.
@@ -42,5 +55,6 @@ def plan_study(
     if quick:
         recipe = quick_recipe(recipe)
     prepared = prepare(recipe, quick=quick, look=False)
-    plan = plan_prepared(recipe, prepared, devices.choose(device), threads or available_cores())
-    return plan_numbers(recipe, plan, prepared), plan
+    threads = threads or Study(out_folder(out) / recipe.name).threads or available_cores()
+    plan = plan_prepared(recipe, prepared, devices.choose(device), threads, share=share)
+    return plan_numbers(recipe, plan, prepared) | left_numbers(plan, Store(store_root(out))), plan

@@ -10,13 +10,14 @@ from ablate import techniques
 from ablate.errors import AblateError
 from ablate.recipe.recipe import Recipe
 from ablate.study import design
-from ablate.study.plan import work_out
+from ablate.study.setting import work_out
 from ablate.study.store import Store
 from ablate.study.study import Study
-from ablate.training.checkpoint import load_weights
+from ablate.training.best import weights_name
 from ablate.training.data import dataloaders
 from ablate.training.learner import build_learner
 from ablate.training.notebook import setting_parts
+from ablate.training.weights import load_weights
 
 
 def trained_learner(study: Study, variant: str, seed: int, fold: int) -> Learner:
@@ -28,7 +29,9 @@ def trained_learner(study: Study, variant: str, seed: int, fold: int) -> Learner
     recipe = Recipe.load(study.folder / "recipe.yaml")
     found = design.factors(recipe.study, list(techniques.registry()))
     made = next(made for made in design.variants(recipe.study, found) if made.name == variant)
-    parts = setting_parts(work_out(recipe, made), None, seed, fold)
+    setting = work_out(recipe, made)
+    parts = setting_parts(setting, None, seed, fold)
     learn = build_learner(parts, dataloaders(parts), initial=False)
-    load_weights(learn, store.folder(trial.fits[-1]))
+    trained = store.folder(trial.fits[-1])
+    load_weights(learn, trained, weights_name(trained, setting.recipe.keep))
     return learn

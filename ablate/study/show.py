@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.filesize import decimal
 from rich.padding import Padding
 from rich.table import Table
 
@@ -77,7 +78,42 @@ def _numbers_table(numbers: dict[str, Any], plan: Plan) -> Table:
         "images", f"{numbers['train_images']} to train on, {numbers['valid_images']} to validate on"
     )
     table.add_row("detectable effect", _detectable(numbers))
+    if "stored_stages" in numbers:
+        for name, text in _left(numbers, plan.data_known).items():
+            table.add_row(name, text)
     return table
+
+
+def _left(numbers: dict[str, Any], data_known: bool) -> dict[str, str]:
+    """What is stored already, and what the rest takes, as far as stages like it have been measured."""
+    stored, seconds, size = (
+        numbers[key] for key in ("stored_stages", "estimated_seconds", "estimated_bytes")
+    )
+    free, unknown = f"{decimal(numbers['free_bytes'])} free", "unknown until a stage has been measured"
+    if stored == numbers["stages"]:
+        return {"already stored": "all stages: nothing is left to compute", "disk": free}
+    epochs = _count(numbers["epochs_left"], "epoch")
+    without = numbers["unmeasured_stages"]
+    but = f", and {_count(without, 'stage')} like none that was measured" if without else ""
+    return {
+        "already stored": _count(stored, "stage") if data_known else "cannot be told yet",
+        "estimated time": unknown
+        if seconds is None
+        else f"about {about(seconds)} for the {epochs} left, from measured stages{but}",
+        "disk": f"{unknown}, {free}"
+        if size is None
+        else f"about {decimal(size)} for what is left{but}, {free}",
+    }
+
+
+def about(seconds: float) -> str:
+    """A time in one unit: `12 s`, `21 min`, `7.5 h`, `12 days`."""
+    minutes, hours = seconds / 60, seconds / 3600
+    if minutes < 1.5:
+        return f"{seconds:.0f} s"
+    if hours < 1.5:
+        return f"{minutes:.0f} min"
+    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def _detectable(numbers: dict[str, Any]) -> str:

@@ -1,130 +1,196 @@
 """The stage store: a folder with one subfolder per finished stage, named after its key.
 
-A stage exists when its `DONE.json` does. It is written last, holds the checksums of all other files, and the
-first writer wins; a stage's folder never changes afterwards.
+<key>/          a finished stage: DONE.json, settings.json and what the stage wrote; never changes
+.work/<key>/    an unfinished one: out/ is what becomes <key>/, epoch-<n>/ a checkpoint
+.locks/         one file per stage that a process is computing; a lock dies with its process
+.studies/       which study folders use the store
+.damaged/       what was set aside
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
 import time
-from hashlib import blake2b
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from ablate import sealed
 from ablate.errors import AblateError
 
-DONE, SCHEMA = "DONE.json", 1
+OUT = "out"
+"""The folder of a workplace that is published."""
+CHECKPOINT = "epoch-"
+"""How the folder of a checkpoint begins, before the number of its epoch, from 0."""
 
 
 class Store:
-    """Finished stages by key, and room for unfinished ones.
+    """Finished stages by key, and room for unfinished ones. Reading needs no right to write.
 
     Args:
-        root: The folder; made if it is not there.
-
-    Raises:
-        AblateError: The folder cannot be written, or was written by a newer ablate.
+        root: The folder.
     """
 
     def __init__(self, root: Path):
         self.root = root.absolute()
-        self._checked: set[str] = set()
+        self._whole: set[str] = set()
+
+    def make_writable(self) -> None:
+        """Make the store's folders.
+
+        Raises:
+            AblateError: It cannot be written.
+        """
         try:
-            (self.root / ".work").mkdir(parents=True, exist_ok=True)
+            for name in (".work", ".locks", ".studies"):
+                (self.root / name).mkdir(parents=True, exist_ok=True)
+            probe = self.root / ".work" / f".{os.getpid()}"
+            probe.write_text("")
+            probe.unlink()
         except OSError as error:
             raise AblateError(
                 f"{self.root}: the stage store cannot be written ({error.strerror}); set ABLATE_STORE or "
                 "--out to a folder that can."
             ) from None
-        if not os.access(self.root / ".work", os.W_OK):
-            raise AblateError(f"{self.root}: the stage store cannot be written; set ABLATE_STORE or --out.")
 
     def has(self, key: str) -> bool:
-        """Whether a stage is finished and its files are what was written.
+        """Whether a stage is finished and its files look as they were written; see `sealed.is_whole`."""
+        if key not in self._whole and sealed.is_whole(self.root / key):
+            self._whole.add(key)
+        return key in self._whole
 
-        A stage whose files are damaged is set aside, so that it is computed again.
-        """
-        if key in self._checked:
-            return True
-        folder = self.root / key
-        done = _read_json(folder / DONE)
-        if done is None:
-            return False
-        if done.get("schema", 0) > SCHEMA:
-            raise AblateError(
-                f"{self.root}: was written by a newer ablate; upgrade, or use another ABLATE_STORE."
-            )
-        if any(_checksum(folder / name) != digest for name, digest in done["files"].items()):
-            self._set_aside(folder)
-            return False
-        self._checked.add(key)
-        return True
+    def is_damaged(self, key: str) -> bool:
+        """Whether a stage was finished and is not whole any more."""
+        return (self.root / key).is_dir() and not self.has(key)
 
     def folder(self, key: str) -> Path:
         """The folder of a finished stage."""
         return self.root / key
 
     def result(self, key: str) -> dict[str, Any]:
-        """What a finished stage says of itself: `status`, `seconds`."""
-        return json.loads((self.root / key / "result.json").read_text())
+        """What a finished stage says of itself: `status`, `seconds`, `label`, `finished`."""
+        content = sealed.read_seal(self.root / key)
+        assert content is not None, key
+        return content
+
+    def status(self, key: str) -> str | None:
+        """`ok` or `diverged`; None for a stage that is not finished."""
+        return str(self.result(key)["status"]) if self.has(key) else None
+
+    def keys(self) -> list[str]:
+        """All stages that have been published, whole or not."""
+        names = (
+            (entry.name for entry in os.scandir(self.root) if entry.is_dir()) if self.root.is_dir() else ()
+        )
+        return sorted(name for name in names if not name.startswith("."))
+
+    @contextlib.contextmanager
+    def lock(self, key: str) -> Iterator[bool]:
+        """Try to be the only one who computes a stage; gives whether that is so."""
+        lock = FileLock(self.root / ".locks" / key, timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            yield False
+            return
+        try:
+            yield True
+            if sealed.read_seal(self.root / key):
+                (self.root / ".locks" / key).unlink(missing_ok=True)
+        finally:
+            lock.release()
+
+    def is_locked(self, key: str) -> bool:
+        """Whether some process is computing a stage; can be asked without the right to write."""
+        try:
+            descriptor = os.open(self.root / ".locks" / key, os.O_RDONLY)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except OSError:
+            return True
+        finally:
+            os.close(descriptor)
+
+    def epochs_done(self, key: str) -> int:
+        """How many epochs of an unfinished stage are in its last checkpoint."""
+        names = (path.name for path in (self.root / ".work" / key).glob(f"{CHECKPOINT}*"))
+        numbers = (name.removeprefix(CHECKPOINT) for name in names)
+        return max((int(number) + 1 for number in numbers if number.isdigit()), default=0)
 
     def workplace(self, key: str) -> Path:
-        """A fresh, empty folder for a stage that is about to run."""
-        folder = self.root / ".work" / f"{key}.{os.getpid()}"
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        """The folder of an unfinished stage, which may have checkpoints; `out` in it is empty."""
+        folder = self.root / ".work" / key
+        shutil.rmtree(folder / OUT, ignore_errors=True)
+        (folder / OUT).mkdir(parents=True)
         return folder
 
-    def publish(self, key: str, work: Path, settings: dict[str, Any]) -> None:
-        """Make the files of a workplace a finished stage; if another process was first, its files stay.
+    def publish(self, key: str) -> bool:
+        """Make the sealed `out` of a stage's workplace the finished stage; the first writer wins.
+
+        Returns:
+            Whether the stage is there now; false if its `out` is not sealed yet.
 
         Raises:
-            AblateError: The disk is full or not writable; nothing is published then.
+            AblateError: The disk is not writable.
         """
-        try:
-            (work / "settings.json").write_text(json.dumps(settings, indent=1))
-            files = {str(p.relative_to(work)): _checksum(p) for p in sorted(work.rglob("*")) if p.is_file()}
-            for name in files:
-                _sync(work / name)
-            done = {"schema": SCHEMA, "files": files, "finished": time.time()}
-            (work / DONE).write_text(json.dumps(done, indent=1))
-            _sync(work / DONE)
-            work.rename(self.root / key)
-            _sync(self.root)
-        except OSError as error:
-            if self.has(key):
-                shutil.rmtree(work, ignore_errors=True)
-                return
-            raise AblateError(f"{self.root}: a finished stage cannot be stored ({error.strerror}).") from None
-
-    def discard(self, work: Path) -> None:
-        """Remove a workplace whose stage did not finish."""
+        work = self.root / ".work" / key
+        if not self.has(key):
+            if not sealed.is_whole(work / OUT):
+                return False
+            try:
+                (work / OUT).rename(self.root / key)
+                sealed.sync(self.root)
+            except OSError as error:
+                raise AblateError(
+                    f"{self.root}: a finished stage cannot be stored ({error.strerror}); "
+                    "the same command goes on from here."
+                ) from None
         shutil.rmtree(work, ignore_errors=True)
+        return self.has(key)
 
-    def _set_aside(self, folder: Path) -> None:
-        folder.rename(self.root / ".work" / f"{folder.name}.damaged.{time.time_ns()}")
+    def set_aside(self, key: str) -> bool:
+        """Move a damaged stage out of the way, so that it is computed again.
 
+        Returns:
+            Whether it was there and is damaged; another process may have been first.
 
-def _read_json(path: Path) -> dict[str, Any] | None:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
+        Raises:
+            AblateError: The disk is not writable.
+        """
+        self._whole.discard(key)
+        aside = self.root / ".damaged"
+        if not any(sealed.damaged_files(self.root / key)):
+            return False
+        try:
+            aside.mkdir(exist_ok=True)
+            (self.root / key).rename(aside / f"{key}.{time.time_ns()}")
+            return True
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise AblateError(
+                f"{self.root / key}: is damaged and cannot be set aside ({error.strerror})."
+            ) from None
 
+    def sweep(self) -> None:
+        """Remove what a kill has left of stages that are finished."""
+        for work in (self.root / ".work").iterdir():
+            if sealed.read_seal(self.root / work.name):
+                shutil.rmtree(work, ignore_errors=True)
+        for lock in (self.root / ".locks").iterdir():
+            if sealed.read_seal(self.root / lock.name):
+                lock.unlink(missing_ok=True)
 
-def _checksum(path: Path) -> str:
-    try:
-        return blake2b(path.read_bytes(), digest_size=16).hexdigest()
-    except OSError:
-        return "missing"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    def refer(self, study: Path) -> None:
+        """Remember that a study's folder uses this store; its `plan.json` says which stages."""
+        name = sealed.checksum(str(study).encode())
+        (self.root / ".studies" / name).write_text(json.dumps({"folder": str(study)}))

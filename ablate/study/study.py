@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ruamel.yaml import YAML
+
 from ablate.errors import AblateError
 from ablate.recipe.problems import suggestion
+from ablate.sealed import checksum, sync
 from ablate.study.graph import Plan, Stage, Trial
 from ablate.study.store import Store
+
+OUTPUTS = ("trials.csv", "predictions.parquet", "history.csv", "effects.csv", "report.md")
+PLOTS = ("plots/effects.svg", "plots/curves.svg")
+FINISHED, FAILURES = ".finished", "failures.json"
+SKIPPED = "a stage before it failed"
+"""The reason in `failures.json` of what was not tried."""
 
 if TYPE_CHECKING:
     import pandas as pd
     from fastai.learner import Learner
     from matplotlib.figure import Figure
+
+    from ablate.recipe.recipe import Recipe
 
 
 class Study:
@@ -47,6 +59,14 @@ class Study:
     def plan(self) -> dict[str, Any]:
         """`plan.json`."""
         return json.loads((self.folder / "plan.json").read_text())
+
+    @property
+    def threads(self) -> int | None:
+        """The torch threads that the study was begun with; None before that."""
+        try:
+            return int(self.plan["threads"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -112,25 +132,57 @@ class Study:
         contrasts = [Contrast.from_dict(contrast) for contrast in content["contrasts"]]
         return Plan(trials, stages, contrasts, content["factors"], content["versions"])
 
-    def is_complete(self, plan: Plan) -> bool:
-        """Whether the outputs of exactly this plan are all there."""
-        names = (
-            "recipe.yaml",
-            "trials.csv",
-            "predictions.parquet",
-            "history.csv",
-            "effects.csv",
-            "report.md",
-        )
-        if not all((self.folder / name).is_file() for name in names):
+    def is_finished(self, plan: str) -> bool:
+        """Whether the outputs of exactly this plan, the text of a `plan.json`, are all there."""
+        try:
+            marked = (self.folder / FINISHED).read_text()
+        except OSError:
             return False
-        stored = self.plan
-        return (
-            set(stored["stages"]) == set(plan.stages)
-            and stored["contrasts"] == [contrast.to_dict() for contrast in plan.contrasts]
-            and len(stored["trials"]) == len(plan.trials)
-            and set(self.trials.status) == {"ok"}
-        )
+        return marked == _mark(plan) and all((self.folder / name).is_file() for name in OUTPUTS)
+
+    @property
+    def seems_finished(self) -> bool:
+        """Whether the outputs are those of the plan in the folder."""
+        return (self.folder / FINISHED).is_file()
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether the same command has still something to do: a trial is pending."""
+        return bool((self.trials.status == "pending").any())
+
+    def begin(self, recipe: Recipe, plan: str) -> None:
+        """Write what the study is; outputs of another plan go, so that the folder never holds a mixture."""
+        from ablate.study.tables import replace_file, sweep
+
+        yaml, text = YAML(), io.StringIO()
+        yaml.dump(recipe.to_dict(), text)
+        sweep(self.folder)
+        (self.folder / FINISHED).unlink(missing_ok=True)
+        file = self.folder / "plan.json"
+        if not file.is_file() or file.read_bytes() != plan.encode():
+            for name in (*OUTPUTS, *PLOTS, FAILURES):
+                (self.folder / name).unlink(missing_ok=True)
+        self.describe(plan)
+        replace_file(self.folder / "recipe.yaml", lambda path: path.write_text(text.getvalue()))
+
+    def describe(self, plan: str) -> None:
+        """Write `plan.json`."""
+        from ablate.study.tables import replace_file
+
+        replace_file(self.folder / "plan.json", lambda path: path.write_text(plan))
+
+    def finish(self) -> None:
+        """Mark the outputs as those of the plan, unless a trial failed: the same command tries it again."""
+        from ablate.study.tables import replace_file
+
+        if set(self.trials.status) & {"pending", "failed"}:
+            return
+        for path in (self.folder / name for name in (*OUTPUTS, *PLOTS)):
+            if path.is_file():
+                sync(path)
+        sync(self.folder)
+        mark = _mark((self.folder / "plan.json").read_text())
+        replace_file(self.folder / FINISHED, lambda path: path.write_text(mark))
 
     def collect(self, plan: Plan, store: Store, failed: Mapping[str, str]) -> None:
         """Write every output that follows from the stages that are finished."""
@@ -139,6 +191,7 @@ class Study:
         predictions = tables.predictions_table(plan, store)
         trials = tables.trials_table(plan, store, failed, predictions)
         history = tables.history_table(plan, store)
+        self._write_failures(failed)
         tables.replace_file(self.folder / "trials.csv", lambda path: trials.to_csv(path, index=False))
         tables.replace_file(self.folder / "history.csv", lambda path: history.to_csv(path, index=False))
         if len(predictions):
@@ -146,6 +199,20 @@ class Study:
                 self.folder / "predictions.parquet", lambda path: predictions.to_parquet(path)
             )
             self.analyse()
+
+    def failures(self) -> dict[str, str]:
+        """Why stages failed in the last run, by key."""
+        path = self.folder / FAILURES
+        return json.loads(path.read_text()) if path.is_file() else {}
+
+    def _write_failures(self, failed: Mapping[str, str]) -> None:
+        from ablate.study.tables import replace_file
+
+        if failed:
+            content = json.dumps(dict(failed), indent=1)
+            replace_file(self.folder / FAILURES, lambda path: path.write_text(content))
+        else:
+            (self.folder / FAILURES).unlink(missing_ok=True)
 
     def analyse(self) -> None:
         """Write `effects.csv` and the report anew from the tables."""
@@ -167,13 +234,12 @@ class Study:
 
     def scores(self, plan: Plan, store: Store, predict: str) -> dict[str, Any]:
         """Variant, seed and metrics of the trials that one prediction stage belongs to, for the display."""
-        import pandas as pd
-
         from ablate.analysis.metrics import METRICS
+        from ablate.study.tables import predictions_of
 
-        if not store.has(predict):
+        if store.status(predict) != "ok":
             return {}
-        table = pd.read_parquet(store.folder(predict) / "predictions.parquet")
+        table = predictions_of(store, predict)
         scores = {name: metric.score(table) for name, metric in METRICS.items()}
         return {"variants": [t.variant for t in plan.trials if t.predict == predict], **scores}
 
@@ -204,3 +270,8 @@ class Study:
             if (trial.variant, trial.seed, trial.fold) == (variant, seed, fold):
                 return trial
         raise AblateError(f"seed, fold: {variant} has no trial with seed {seed} and fold {fold}.")
+
+
+def _mark(plan: str) -> str:
+    """What tells one plan from another: all of a `plan.json` but the place of the store, which may move."""
+    return checksum(json.dumps(json.loads(plan) | {"store": ""}, sort_keys=True).encode())

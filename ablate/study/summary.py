@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+import shutil
 from pathlib import Path
 from typing import Any
 
+from ablate import __version__
 from ablate.analysis.power import detectable_effect
 from ablate.recipe.recipe import Recipe
+from ablate.study.estimate import Estimator
 from ablate.study.graph import Plan
 from ablate.study.prepare import Prepared
+from ablate.study.store import Store
 
 
 def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, Any]:
@@ -41,6 +44,35 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
     }
 
 
+def left_numbers(plan: Plan, store: Store) -> dict[str, Any]:
+    """What a plan still lacks in a store, in numbers. They change while a study runs, so no file keeps them.
+
+    Returns:
+        `stored_stages`, `epochs_left`, `unmeasured_stages` (of the stages that are left, those like none that
+        was measured), `estimated_seconds` and `estimated_bytes` (of all the others; None where nothing was
+        measured), `free_bytes` (on the store's disk).
+    """
+    stored = set(store.keys())
+    needed = plan.needed(trial.predict for trial in plan.trials)
+    missing = [plan.stages[key] for key in needed if key not in stored]
+    estimates = [*map(Estimator(store), missing)]
+    known = [estimate for estimate in estimates if estimate is not None]
+    unknown = bool(missing) and not known
+    return {
+        "stored_stages": len(needed) - len(missing),
+        "epochs_left": sum(stage.epochs for stage in missing),
+        "unmeasured_stages": len(missing) - len(known),
+        "estimated_seconds": None if unknown else round(sum(one.seconds for one in known), 1),
+        "estimated_bytes": None if unknown else round(sum(one.bytes for one in known)),
+        "free_bytes": _free(store.root),
+    }
+
+
+def _free(folder: Path) -> int:
+    """The free bytes of the disk that a folder is on, or will be."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+
+
 def plan_file(
     recipe: Recipe, plan: Plan, prepared: Prepared, store: Path, device: str, threads: int, quick: bool
 ) -> str:
@@ -48,19 +80,33 @@ def plan_file(
     content = {
         "schema": 1,
         "name": recipe.name,
+        "ablate": __version__,
         "quick": quick,
+        "shared": plan.shared,
         "metric": recipe.study.metric,
         "smallest_effect": recipe.study.smallest_effect,
         "baseline": "baseline",
         "summary": plan_numbers(recipe, plan, prepared),
-        "contrasts": [contrast.to_dict() for contrast in plan.contrasts],
+        "contrasts": [vars(contrast) for contrast in plan.contrasts],
         "versions": plan.versions,
         "device": device,
         "threads": threads,
         "store": str(store),
         "classes": prepared.items.classes,
         "factors": plan.factors,
-        "trials": [asdict(trial) for trial in plan.trials],
-        "stages": {key: asdict(stage) for key, stage in plan.stages.items()},
+        "trials": [vars(trial) for trial in plan.trials],
+        "stages": {key: vars(stage) for key, stage in plan.stages.items()},
     }
-    return json.dumps(content, indent=1)
+    return (
+        "{\n" + ",\n".join(f"{json.dumps(name)}: {_lines(value)}" for name, value in content.items()) + "\n}"
+    )
+
+
+def _lines(value: Any) -> str:
+    """JSON with a line for each item: `indent` is many times slower, and plans can have 10,000s of stages."""
+    if isinstance(value, dict):
+        lines = (f" {json.dumps(name)}: {json.dumps(item)}" for name, item in value.items())
+        return "{\n" + ",\n".join(lines) + "\n}"
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(f" {json.dumps(item)}" for item in value) + "\n]"
+    return json.dumps(value)

@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ablate import sealed
 from ablate.analysis.metrics import metric_values
 from ablate.analysis.names import METRIC_NAMES
 from ablate.errors import AblateError
 from ablate.study.graph import Plan, Trial
 from ablate.study.store import Store
 
+_TEMPORARY = re.compile(r"\..+\.(\d+)(\.tmp)?")
+"""The name of an unfinished file, with the process that writes it."""
+
 
 def status_of(trial: Trial, store: Store, failed: Mapping[str, str]) -> str:
     """`ok`, `diverged`, `failed` or `pending`."""
-    if store.has(trial.predict):
-        return "ok"
-    if any(store.has(key) and store.result(key)["status"] == "diverged" for key in trial.fits):
+    states = [store.status(key) for key in (*trial.fits, trial.predict)]
+    if "diverged" in states:
         return "diverged"
+    if states[-1] == "ok":
+        return "ok"
     return "failed" if failed.keys() & {*trial.fits, trial.predict} else "pending"
+
+
+def predictions_of(store: Store, key: str) -> pd.DataFrame:
+    """What a finished stage predicted, as it was written.
+
+    Raises:
+        Damaged: It is not any more.
+    """
+    return pd.read_parquet(io.BytesIO(sealed.read(store.folder(key), "predictions.parquet")))
 
 
 def predictions_table(plan: Plan, store: Store) -> pd.DataFrame:
@@ -31,8 +48,8 @@ def predictions_table(plan: Plan, store: Store) -> pd.DataFrame:
     for split in ("valid", "test"):
         for trial in plan.trials:
             key = trial.predict if split == "valid" else trial.test
-            if key is not None and store.has(key):
-                part = pd.read_parquet(store.folder(key) / "predictions.parquet")
+            if key is not None and store.status(key) == "ok":
+                part = predictions_of(store, key)
                 for name, value in (("split", split), ("fold", trial.fold), ("seed", trial.seed)):
                     part.insert(0, name, value)
                 part.insert(0, "variant", trial.variant)
@@ -46,7 +63,7 @@ def history_table(plan: Plan, store: Store) -> pd.DataFrame:
     for trial in plan.trials:
         for key in trial.fits:
             if store.has(key):
-                part = pd.read_csv(store.folder(key) / "history.csv")
+                part = pd.read_csv(io.BytesIO(sealed.read(store.folder(key), "history.csv")))
                 for name, value in (("fold", trial.fold), ("seed", trial.seed), ("variant", trial.variant)):
                     part.insert(0, name, value)
                 parts.append(part)
@@ -84,7 +101,7 @@ def _factors(plan: Plan) -> list[str]:
 
 
 def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under another name, then rename it: readers see the old one or the new one, whole.
+    """Write a file under another name, then rename it: whatever happens, there is the old one or the new one.
 
     Raises:
         AblateError: The folder cannot be written.
@@ -93,9 +110,30 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
+        sealed.sync(temporary)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise AblateError(
             f"{path}: cannot be written ({error.strerror}); free the place or use another --out."
         ) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def sweep(folder: Path) -> None:
+    """Remove the unfinished files of processes that are gone."""
+    for path in folder.rglob(".*"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and not _is_alive(int(match[1])):
+            path.unlink(missing_ok=True)
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True

@@ -58,6 +58,12 @@ class Precision(MixedPrecision):
         self.learn.scaler = torch.amp.GradScaler(self.device_type if scaled else "cpu", enabled=scaled)
         self.scales: list[float] = []
 
+    def state_dict(self) -> dict[str, Any]:
+        return self.learn.scaler.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.learn.scaler.load_state_dict(state)
+
 
 class MicroBatch(Callback):
     """Split each training batch into parts that fit into memory and add up their gradients.

@@ -3,20 +3,45 @@
 from __future__ import annotations
 
 import csv
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from fastai.callback import schedule  # noqa: F401  gives Learner its fit_one_cycle and lr_find
-from fastai.callback.core import Callback
+from fastai.callback.core import Callback, CancelEpochException
 from fastai.learner import Learner
+from fastai.torch_core import set_seed
 
 from ablate.recipe.schema import Phase
+from ablate.streams import Streams
 from ablate.training.callbacks import StopWhenDiverged
 
 Report = Callable[[dict[str, Any]], None]
 HISTORY, STEPS = "history.csv", "steps.csv"
+COLUMNS = ("epoch", "step", "loss", "lr", "lr_body", "mom")
+
+
+class SeedEpochs(Callback):
+    """Seed the global generators when an epoch begins, for callbacks from elsewhere that draw from them.
+
+    What is drawn in an epoch so depends on its number, and not on the process that it runs in; within an epoch,
+    the loaders and `KeyedTraining` seed for each batch.
+    """
+
+    order = -100
+
+    def __init__(self, streams: Streams):
+        self.streams = streams
+
+    def before_fit(self) -> None:
+        set_seed(self.streams.integer("fit"))
+
+    def before_epoch(self) -> None:
+        set_seed(self.streams.integer("epoch", int(self.learn.epoch)))
 
 
 class EpochLog(Callback):
@@ -27,11 +52,13 @@ class EpochLog(Callback):
         report: Told `{"done": …, "total": …}` after batches and `{"epoch": row}` after epochs.
     """
 
-    order = 70  # after the recorder
+    order = 55  # after the recorder, before what may end the fit
 
     def __init__(self, phase: str, report: Report):
         self.phase, self.report = phase, report
         self.epochs: list[dict[str, Any]] = []
+        self.earlier = 0.0
+        """Seconds that epochs before an interruption took."""
         self.steps: list[dict[str, Any]] = []
 
     def before_fit(self) -> None:
@@ -42,17 +69,14 @@ class EpochLog(Callback):
 
     def after_batch(self) -> None:
         if self.learn.training:
-            groups = self.learn.opt.hypers
-            self.steps.append(
-                {
-                    "epoch": int(self.learn.epoch),
-                    "step": len(self.steps),
-                    "loss": self.learn.loss.detach().clone(),
-                    "lr": float(groups[-1]["lr"]),
-                    "lr_body": float(groups[0]["lr"]),
-                    "mom": float(groups[-1]["mom"]) if "mom" in groups[-1] else "",
-                }
+            first, last = self.learn.opt.hypers[0], self.learn.opt.hypers[-1]
+            values = (
+                int(self.learn.epoch),
+                len(self.steps),
+                self.learn.loss.detach().clone(),
+                *(float(rate) for rate in (last["lr"], first["lr"], last.get("mom", math.nan))),
             )
+            self.steps.append(dict(zip(COLUMNS, values, strict=True)))
             self.report({"done": len(self.steps), "total": self.total})
 
     def after_epoch(self) -> None:
@@ -63,35 +87,60 @@ class EpochLog(Callback):
         self.epochs.append(row)
         self.report({"epoch": row})
 
+    def state_dict(self) -> dict[str, Any]:
+        rows = [[float(step[name]) for name in COLUMNS] for step in self.steps]
+        return {"epochs": self.epochs, "steps": torch.tensor(rows, dtype=torch.float64)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.epochs = state["epochs"]
+        self.earlier = sum(row["seconds"] for row in self.epochs)
+        rows = (dict(zip(COLUMNS, row, strict=True)) for row in state["steps"].tolist())
+        self.steps = [row | {"epoch": int(row["epoch"]), "step": int(row["step"])} for row in rows]
+
     def write(self, folder: Path) -> None:
         """Write `history.csv` and `steps.csv`."""
-        for step in self.steps:
-            step["loss"] = float(step["loss"])
-        for name, rows in ((HISTORY, self.epochs), (STEPS, self.steps)):
-            with (folder / name).open("w", newline="") as file:
-                writer = csv.DictWriter(file, list(rows[0]) if rows else ["epoch"], restval="")
-                writer.writeheader()
-                writer.writerows(rows)
+        _write_rows(folder / HISTORY, list(self.epochs[0]) if self.epochs else ["epoch"], self.epochs)
+        _write_rows(folder / STEPS, COLUMNS, [step | {"loss": float(step["loss"])} for step in self.steps])
+
+
+def _write_rows(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def fit_phase(
-    learn: Learner, phase: Phase, rate: float | list[float], report: Report
-) -> tuple[EpochLog, bool]:
+    learn: Learner, phase: Phase, rate: float | list[float], callbacks: Sequence[Callback], start: int = 0
+) -> bool:
     """Run a phase's epochs on a learner that stands where the phase before left it.
 
     Args:
         learn: Frozen or not as the phase says, with weights and optimizer state loaded.
         phase: The phase.
         rate: The highest learning rate, or the lowest and highest over the layers.
-        report: See `EpochLog`.
+        callbacks: Take part beside the learner's own.
+        start: The first epoch to run; a callback restores what those before have left.
 
     Returns:
-        What was logged, and whether the loss stayed finite.
+        Whether the loss stayed finite.
     """
-    log, guard = EpochLog(phase.name, report), StopWhenDiverged()
+    guard = StopWhenDiverged()
     lr = slice(*rate) if isinstance(rate, list) else rate
-    learn.fit_one_cycle(phase.epochs, lr_max=lr, wd=phase.weight_decay, cbs=[log, guard])
-    return log, not guard.diverged
+    # fastai's own way to start later, start_epoch, fires after_epoch for every epoch that it leaves out
+    learn._do_fit = partial(_run_epochs, learn, start)
+    try:
+        learn.fit_one_cycle(phase.epochs, lr_max=lr, wd=phase.weight_decay, cbs=[*callbacks, guard])
+    finally:
+        del learn._do_fit
+    return not guard.diverged
+
+
+def _run_epochs(learn: Learner, start: int) -> None:
+    """fastai's loop over epochs, from one that need not be the first."""
+    for epoch in range(start, learn.n_epoch):
+        learn.epoch = epoch
+        learn._with_events(learn._do_epoch, "epoch", CancelEpochException)
 
 
 def find_rate(learn: Learner, folder: Path) -> float:

@@ -6,47 +6,74 @@ its result.
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from fastai.learner import Learner
+from safetensors import SafetensorError
 
-from ablate import devices, techniques
+from ablate import devices, sealed, techniques
 from ablate.data.items import load_items
 from ablate.data.splits import make_folds, quick_fold
-from ablate.errors import AblateError
+from ablate.errors import AblateError, StageStopped
 from ablate.recipe.schema import Data, Model, Phase
 from ablate.streams import Streams
 from ablate.study.job import Job
+from ablate.training.best import BestEpochs, weights_for
 from ablate.training.callbacks import SingleBatch
-from ablate.training.checkpoint import load_optimizer, load_weights, save_optimizer, save_weights
+from ablate.training.checkpoint import Checkpoints
 from ablate.training.data import dataloaders
-from ablate.training.fit import Report, find_rate, fit_phase
+from ablate.training.fit import EpochLog, Report, SeedEpochs, find_rate, fit_phase
 from ablate.training.learner import build_learner, quiet
 from ablate.training.parts import Parts
 from ablate.training.predict import predict, write_predictions
+from ablate.training.weights import load_optimizer, load_weights, save_optimizer, save_weights
 
-RESULT, RATE = "result.json", "lr.json"
+RATE = "lr.json"
+Stopping = Callable[[], bool]
 
 
-def run_job(job: Job, report: Report) -> None:
-    """Do a job and write its files, `result.json` last.
+def run_job(job: Job, report: Report, stopping: Stopping = lambda: False) -> None:
+    """Do a job, write its files into its folder and seal that.
 
     Args:
         job: What to do.
         report: Told of progress; see `ablate.training.fit.EpochLog`.
+        stopping: Whether to stop after the present epoch.
 
     Raises:
-        AblateError: The recipe or the data cannot work.
+        AblateError: The recipe or the data cannot work, or the disk is full.
+        Damaged: A stage before it is.
+        StageStopped: It was asked to stop and did.
     """
     devices.load(job.device).start(job.threads, bool(job.settings.get("deterministic")))
-    began = time.perf_counter()
-    status = _KINDS[job.settings["kind"]](job, Path(job.folder), report)
-    result = {"status": status, "seconds": round(time.perf_counter() - began, 3)}
-    (Path(job.folder) / RESULT).write_text(json.dumps(result))
+    folder = Path(job.folder)
+    try:
+        done = _KINDS[job.settings["kind"]](job, folder, report, stopping)
+        (folder / "settings.json").write_text(json.dumps(job.settings, indent=1))
+        sealed.seal(folder, label=job.label, status=done.status, seconds=round(done.seconds, 3))
+    except (OSError, SafetensorError) as error:
+        if no_space(error):
+            raise AblateError(
+                f"{folder}: the disk is full; free some of it (`ablate store prune` removes old stages), "
+                "and the same command goes on from the last finished epoch."
+            ) from error
+        raise
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a stage ended: `ok` or `diverged`, and the seconds of work, those before an interruption too."""
+
+    status: str
+    seconds: float
 
 
 def build_parts(job: Job, settings: dict[str, Any]) -> Parts:
@@ -70,48 +97,69 @@ def build_parts(job: Job, settings: dict[str, Any]) -> Parts:
     )
 
 
-def _ready_learner(job: Job, parts: Parts) -> Learner:
-    """A learner with the parent's weights, or with initial ones."""
+def _ready_learner(job: Job, parts: Parts, resumes: bool = False) -> Learner:
+    """A learner with the parent's weights, or initial ones, or any if it resumes with those of a checkpoint."""
     parent = job.settings["parent"]
-    learn = quiet(build_learner(parts, dataloaders(parts), initial=parent is None, folder=Path(job.folder)))
-    if parent is not None:
+    initial = parent is None and not resumes
+    learn = quiet(build_learner(parts, dataloaders(parts), initial=initial, folder=Path(job.folder)))
+    if parent is not None and not resumes:
         load_weights(learn, Path(job.parents[parent]))
         if job.settings["keeps_optimizer"]:
-            load_optimizer(learn, Path(job.parents[parent]))
+            load_optimizer(learn, Path(job.parents[parent]), rates=False)
     return learn
 
 
-def _fit(job: Job, folder: Path, report: Report) -> str:
+def _fit(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
+    began = time.perf_counter()
     parts = build_parts(job, job.settings)
-    learn = _ready_learner(job, parts)
-    log, finite = fit_phase(learn, parts.phase, _rate(job, parts.phase), report)
+    best, log = BestEpochs(parts.side("valid")), EpochLog(parts.phase.name, report)
+    checkpoints = Checkpoints(folder.parent, best, stopping)
+    start = checkpoints.start_epoch
+    learn = _ready_learner(job, parts, resumes=start > 0)
+    callbacks = [SeedEpochs(parts.streams), log, best, checkpoints]
+    finite = fit_phase(learn, parts.phase, _rate(job, parts.phase), callbacks, start)
+    if checkpoints.stopped:
+        raise StageStopped(f"{job.label}: stopped after epoch {int(learn.epoch) + 1}.")
     log.write(folder)
+    seconds = time.perf_counter() - began + log.earlier
     if not finite:
-        return "diverged"
+        return Done("diverged", seconds)
+    last = int(learn.epoch)
     save_weights(learn, folder)
     save_optimizer(learn, folder)
-    return "ok"
+    checkpoints.keep_best(folder, last)
+    best.write(folder, last)
+    return Done("ok", seconds)
 
 
-def _find(job: Job, folder: Path, report: Report) -> str:
+def _find(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
+    began = time.perf_counter()
     parts = build_parts(job, job.settings)
     rate = find_rate(_ready_learner(job, parts), folder)
     (folder / RATE).write_text(json.dumps({"lr": rate}))
-    return "ok"
+    return Done("ok", time.perf_counter() - began)
 
 
-def _predict(job: Job, folder: Path, report: Report) -> str:
+def _predict(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
+    began = time.perf_counter()
     parts = build_parts(job, job.settings)
     learn = quiet(build_learner(parts, dataloaders(parts), initial=False, folder=folder))
-    load_weights(learn, Path(job.parents[job.settings["parent"]]))
-    items = parts.side(job.settings["split"])
+    parent, split = Path(job.parents[job.settings["parent"]]), job.settings["split"]
+    items = parts.side(split)
     streams = Streams(job.settings["seed"], "predict", job.settings["salt"])
-    write_predictions(folder, items, predict(learn, parts, items, streams))
-    return "ok"
+    probabilities = np.empty((len(items), len(parts.items.classes)), np.float32)
+    for weights, numbers in weights_for(parent, items, split, job.settings["keep"]):
+        load_weights(learn, parent, weights)
+        probabilities[numbers] = predict(learn, parts, [items[i] for i in numbers], streams)
+    if not np.isfinite(probabilities).all():
+        return Done("diverged", time.perf_counter() - began)
+    write_predictions(folder, items, probabilities)
+    return Done("ok", time.perf_counter() - began)
 
 
-def _preflight(job: Job, folder: Path, report: Report) -> str:
+def _preflight(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
     """Build every distinct phase and run one batch of training and one of validation through it."""
+    began = time.perf_counter()
     stages = job.settings["stages"]
     for done, settings in enumerate(stages, 1):
         parts = build_parts(job, settings)
@@ -123,13 +171,13 @@ def _preflight(job: Job, folder: Path, report: Report) -> str:
                 raise AblateError(out_of_memory(settings["phase"])) from error
             raise
         report({"done": done, "total": len(stages)})
-    return "ok"
+    return Done("ok", time.perf_counter() - began)
 
 
 def _rate(job: Job, phase: Phase) -> float | list[float]:
     found = job.settings["lr_from"]
     if found is not None:
-        return float(json.loads((Path(job.parents[found]) / RATE).read_text())["lr"])
+        return float(json.loads(sealed.read(Path(job.parents[found]), RATE))["lr"])
     assert phase.lr != "find"
     return phase.lr  # pyright: ignore[reportReturnType]
 
@@ -138,6 +186,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on the host or on the device."""
     text = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate memory" in text
+
+
+def no_space(error: BaseException) -> bool:
+    """Whether an exception says that a disk is full or a quota used up; safetensors' own errors only say it."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
 
 
 def out_of_memory(phase: dict[str, Any]) -> str:
@@ -149,7 +203,7 @@ def out_of_memory(phase: dict[str, Any]) -> str:
     )
 
 
-_KINDS: dict[str, Callable[[Job, Path, Report], str]] = {
+_KINDS: dict[str, Callable[[Job, Path, Report, Stopping], Done]] = {
     "fit": _fit,
     "lr_find": _find,
     "predict": _predict,

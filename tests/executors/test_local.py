@@ -1,4 +1,4 @@
-"""Jobs in processes of their own: progress, errors, deaths, and a main module that is left alone."""
+"""Jobs in processes of their own: progress, errors, deaths, orders to stop, a main module left alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from ablate.errors import AblateError, StageFailed
+from ablate import sealed
+from ablate.errors import AblateError, Damaged, StageFailed, StageStopped
 from ablate.executors.local import LocalExecutor
 from ablate.recipe.recipe import Recipe
 from ablate.study.job import Job
@@ -37,8 +38,8 @@ def job(tmp_path: Path) -> Callable[..., Job]:
     stage = plan.stages[plan.trials[0].fits[0]]
 
     def make(changes: dict[str, Any] | None = None, **fields: Any) -> Job:
-        folder = tmp_path / "work"
-        folder.mkdir(exist_ok=True)
+        folder = tmp_path / "work" / "out"
+        folder.mkdir(parents=True, exist_ok=True)
         settings = stage.settings | (changes or {})
         return Job(
             **(
@@ -57,14 +58,15 @@ def ignore(_message: object) -> None:
 def test_a_job_runs_and_reports(job, tmp_path: Path):
     told: list[dict] = []
     LocalExecutor(tmp_path / "logs").run(job(), told.append)
-    assert (tmp_path / "work" / "weights.safetensors").is_file()
+    assert sealed.is_whole(tmp_path / "work" / "out")
+    assert (tmp_path / "work" / "out" / "weights.safetensors").is_file()
     assert any("done" in message for message in told)
     assert [message["epoch"]["epoch"] for message in told if "epoch" in message] == [0]
 
 
 def test_a_job_may_have_loader_processes(job, tmp_path: Path):
     LocalExecutor(tmp_path / "logs").run(job(workers=2), ignore)
-    assert (tmp_path / "work" / "weights.safetensors").is_file()
+    assert sealed.is_whole(tmp_path / "work" / "out")
 
 
 def test_starting_a_process_takes_less_than_importing_fastai(job, tmp_path: Path):
@@ -107,6 +109,92 @@ def test_a_killed_process_is_told_from_an_error(job, tmp_path: Path):
         LocalExecutor(tmp_path / "logs").run(job({"phase": phase}), kill_at_first_progress)
 
 
+def test_a_job_that_is_asked_to_stop_does_so_after_the_epoch(job, tmp_path: Path):
+    phase, told = job().settings["phase"] | {"epochs": 500}, list[dict]()
+    asked = time.monotonic() + 1
+    with pytest.raises(StageStopped, match=r"the stage: stopped after epoch \d+\."):
+        LocalExecutor(tmp_path / "logs").run(
+            job({"phase": phase}), told.append, lambda: time.monotonic() > asked
+        )
+    epochs = [message["epoch"]["epoch"] for message in told if "epoch" in message]
+    assert [path.name for path in (tmp_path / "work").glob("epoch-*")] == [f"epoch-{epochs[-1]}"]
+    assert not sealed.is_whole(tmp_path / "work" / "out")
+
+
+def test_an_order_to_stop_that_comes_too_late_loses_no_answer(job, tmp_path: Path, monkeypatch):
+    """The process has ended, well, when the order is sent."""
+    ended = tmp_path / "work" / "out" / "DONE.json"
+
+    def late() -> bool:
+        while not ended.exists() or _children_of_server():
+            time.sleep(0.01)
+        return True
+
+    LocalExecutor(tmp_path / "logs").run(job(), ignore, late)
+    assert sealed.is_whole(tmp_path / "work" / "out")
+
+
+def test_a_damaged_parent_is_named(job, tmp_path: Path):
+    parent = tmp_path / "parent"
+    parent.mkdir()
+    changes = {"parent": "p", "keeps_optimizer": False}
+    with pytest.raises(Damaged) as caught:
+        LocalExecutor(tmp_path / "logs").run(job(changes, parents={"p": str(parent)}), ignore)
+    assert caught.value.folder == parent
+
+
+def test_a_log_that_cannot_be_written_is_one_sentence(job, tmp_path: Path, capfd):
+    (tmp_path / "logs").write_text("no folder")
+    with pytest.raises(
+        AblateError, match=r"^.*logs/k\.log: cannot be written \(.*\); once it can, the same command"
+    ):
+        LocalExecutor(tmp_path / "logs").run(job(), ignore)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_killed_server_fails_the_job_and_no_process_is_left_and_the_next_job_has_another(
+    job, tmp_path: Path
+):
+    phase = job().settings["phase"] | {"epochs": 500}
+    stages: list[int] = []
+
+    def kill_server(_message: dict) -> None:
+        if not stages:
+            stages.extend(_children_of_server())
+            os.kill(_server(), signal.SIGKILL)
+
+    executor = LocalExecutor(tmp_path / "logs")
+    with pytest.raises(StageFailed, match="ended without an answer"):
+        executor.run(job({"phase": phase}), kill_server)
+    assert len(stages) == 1
+    end = time.monotonic() + 5
+    while _command(stages[0]):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    (tmp_path / "work" / "out").rename(tmp_path / "work" / "other")
+    executor.run(job(), ignore)
+    assert sealed.is_whole(tmp_path / "work" / "out")
+
+
+def test_a_temporary_folder_with_too_long_a_name_is_one_sentence(tmp_path: Path):
+    long = tmp_path / ("long" * 30)
+    long.mkdir()
+    code = (
+        "from pathlib import Path; from ablate.errors import AblateError\n"
+        "from ablate.executors.local import LocalExecutor\n"
+        "try:\n    LocalExecutor(Path('logs')).warm_up()\nexcept AblateError as error:\n    print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | {"TMPDIR": str(long)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told = f"{long}: is too long a name for a temporary folder; set TMPDIR to another.\n"
+    assert done.stdout == told
+
+
 def test_an_interrupt_ends_the_job_at_once(job, tmp_path: Path):
     phase = job().settings["phase"] | {"epochs": 500}
 
@@ -122,8 +210,12 @@ def test_an_interrupt_ends_the_job_at_once(job, tmp_path: Path):
 
 def _children_of_server() -> list[int]:
     """The processes that the fork server has started."""
-    server = next(pid for pid in _pids() if "forkserver" in _command(pid) and _parent(pid) == os.getpid())
+    server = _server()
     return [pid for pid in _pids() if _parent(pid) == server]
+
+
+def _server() -> int:
+    return next(pid for pid in _pids() if "forkserver" in _command(pid) and _parent(pid) == os.getpid())
 
 
 def _pids() -> list[int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy as copying
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,7 @@ TINY: dict[str, Any] = {
 @pytest.fixture
 def tiny() -> dict[str, Any]:
     """The values of a small recipe on digits."""
-    import copy
-
-    return copy.deepcopy(TINY)
+    return copying.deepcopy(TINY)
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +48,11 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Study:
 @pytest.fixture
 def copy_of(finished: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     """A copy of the finished study and its store, to be changed."""
-    import shutil
-
-    root = finished.folder.parent.parent
-    shutil.copytree(root, tmp_path / "copy")
-    monkeypatch.setenv("ABLATE_STORE", str(tmp_path / "copy" / "store"))
-    return Study.open(tmp_path / "copy" / "runs" / "tiny")
+    root, copy = finished.folder.parent.parent, tmp_path / "copy"
+    shutil.copytree(root, copy)
+    monkeypatch.setenv("ABLATE_STORE", str(copy / "store"))
+    study = Study.open(copy / "runs" / "tiny")
+    plan = study.folder / "plan.json"  # it names the store, and .finished is its checksum
+    plan.write_text(plan.read_text().replace(str(root / "store"), str(copy / "store")))
+    study.finish()
+    return study

@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from rich.console import Console
 
 from ablate.recipe.recipe import Recipe
-from ablate.study import display
-from ablate.study.display import (
-    Clock,
-    LiveDisplay,
-    PlainDisplay,
-    duration,
-    epoch_line,
-    opening,
-    print_effects,
-)
+from ablate.study.display import LiveDisplay, PlainDisplay, epoch_line, opening, print_effects
 from ablate.study.graph import FoldData, Plan
 from ablate.study.plan import make_plan
 from ablate.study.study import Study
@@ -31,32 +24,21 @@ def plan(tiny: dict[str, Any]) -> Plan:
     return make_plan(Recipe.from_dict(tiny), [FoldData(0, "t", "v")])
 
 
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "…"), (0, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
-)
-def test_durations_read_well(seconds: float | None, text: str):
-    assert duration(seconds) == text
-
-
-def test_what_is_left_goes_by_epochs_and_pixels(plan: Plan, monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(display.time, "monotonic", lambda: now[0])
-    clock = Clock()
-    fits = [key for key, stage in plan.stages.items() if stage.kind == "fit"]
-    clock.begin(plan, fits)
-    assert clock.remaining() is None
-    now[0] += 10
-    clock.stage_done(fits[0])
-    # every phase of the recipe is one epoch at one size, so each takes what the first took
-    assert clock.remaining() == pytest.approx(10 * (len(fits) - 1))
-
-
 def test_the_opening_tells_what_sharing_saves(plan: Plan):
     keys = plan.needed(trial.predict for trial in plan.trials)
     assert opening(plan, keys) == (
-        f"8 trials in {len(keys)} stages, 10 epochs to train (of 16: the rest is shared or done)"
+        f"8 trials in {len(keys)} stages, 10 epochs to train (of 16: the rest is shared)"
     )
+
+
+def test_the_opening_tells_that_work_goes_on(plan: Plan):
+    keys = plan.needed(trial.predict for trial in plan.trials)
+    left = [key for key in keys if plan.stages[key].kind == "predict"]
+    assert opening(plan, left) == (
+        f"going on: {len(keys) - len(left)} of {len(keys)} stages are finished already; "
+        f"{len(left)} are left, 0 epochs to train"
+    )
+    assert opening(plan, []).startswith(f"all {len(keys)} stages are finished already")
 
 
 def test_plain_lines_count_the_stages(plan: Plan, capsys):
@@ -66,11 +48,14 @@ def test_plain_lines_count_the_stages(plan: Plan, capsys):
         shown.begin(plan, keys)
         shown.stage(plan.stages[keys[0]].label, 1)
         shown.report({"done": 1, "total": 2})
+        shown.report({"epoch": ROW})
         shown.stage_done(plan.stages[keys[0]])
+        shown.stage_done(plan.stages[keys[1]])
         shown.row({"variants": ["baseline", "baseline+x"], "accuracy": 0.5})
         shown.problem("broke")
     out, err = capsys.readouterr()
     assert "[1/2] baseline · one · seed 0: 0 s" in out
+    assert f"[2/2] {plan.stages[keys[1]].label}: not run here, left 0 s" in out
     assert "baseline, baseline+x: accuracy 0.5000" in out
     assert err == "broke\n"
 
@@ -88,8 +73,70 @@ def test_the_live_display_has_both_bars_and_the_growing_table(plan: Plan):
         shown.row({"variants": ["baseline"], "accuracy": 0.7})
         shown.live.refresh()
     seen = text.getvalue()
-    for part in ("baseline · one · seed 0", "3/11", epoch_line(ROW), "60.00 %", f"0/{len(keys)}"):
+    for part in ("baseline · one · seed 0", "3/11", epoch_line(ROW, 1), "60.00 %", f"0/{len(keys)}"):
         assert part in seen
+
+
+@pytest.fixture
+def live() -> LiveDisplay:
+    return LiveDisplay(Console(file=io.StringIO(), force_terminal=True, width=80, height=40))
+
+
+def screen(shown: LiveDisplay) -> str:
+    """What stands on the screen now."""
+    with shown.console.capture() as captured:
+        shown.console.print(shown._render())
+    return " ".join(re.sub(r"\x1b\[[\d;?]*\w", "", captured.get()).split())
+
+
+def test_the_live_bar_of_a_stage_begins_anew(plan: Plan, live: LiveDisplay):
+    keys = plan.needed(trial.predict for trial in plan.trials)
+    live.say("looking at the data")
+    live.stage("preflight", 0)
+    assert "looking" not in screen(live)
+    live.report({"done": 4, "total": 4})
+    assert "4/4" in screen(live)
+    live.begin(plan, keys)
+    assert "preflight" not in screen(live)
+    live.stage("baseline · one · seed 0", 6)
+    assert "0/?" in screen(live)
+    live.report({"done": 23, "total": 66})  # an earlier run has done two epochs
+    assert "23/66" in screen(live)
+    live.report({"epoch": ROW | {"epoch": 2}})
+    assert "epoch 3 of 6: train_loss" in screen(live)
+
+
+def test_the_live_counter_adds_up(plan: Plan, live: LiveDisplay):
+    keys = plan.needed(trial.predict for trial in plan.trials)
+    stages = [plan.stages[key] for key in keys]
+    live.begin(plan, keys)
+    live.stage(stages[0].label, 1)
+    live.report({"epoch": ROW})
+    for stage in stages:  # a run runs the first, the rest has been done by another one or was skipped
+        live.stage_done(stage)
+    assert f"{len(keys)}/{len(keys)}" in screen(live)
+    assert "left 0 s" in screen(live)
+    live.stage_done(replace(stages[0], key="a test"))
+    assert f"{len(keys) + 1}/{len(keys) + 1}" in screen(live)
+
+
+def test_a_long_label_leaves_room_for_the_numbers(plan: Plan, live: LiveDisplay):
+    live.begin(plan, list(plan.stages))
+    live.stage("baseline+progressive_resizing+label_smoothing+[mixup] · finetune · seed 0", 6)
+    live.report({"done": 1234, "total": 5678})
+    assert "1234/5678" in screen(live)
+    assert "[mixup]" in screen(live)
+
+
+def test_the_last_live_screen_tells_where_it_stopped(plan: Plan, live: LiveDisplay):
+    keys = list(plan.stages)
+    with live:
+        live.begin(plan, keys)
+        live.stage("baseline · one · seed 0", 6)
+        live.note("stopping [after] this epoch")
+    assert screen(live).startswith("study")
+    assert f"0/{len(keys)}" in screen(live)
+    assert "baseline" not in screen(live)
 
 
 def test_the_table_of_effects_fits_a_narrow_terminal(finished: Study):

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import multiprocessing
 import os
+import re
+import shutil
+import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from real_runs import Runs, leftovers, outputs
+from safetensors.torch import load_file, save_file
 from scipy import stats
+from tiny_stores import flip
 
+from ablate import sealed
 from ablate.data.splits import QUICK_ITEMS
 from ablate.errors import AblateError, StageFailed
 from ablate.executors.local import LocalExecutor
@@ -29,9 +39,9 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     ran: list[str] = []
     run = LocalExecutor.run
 
-    def listening(self: LocalExecutor, job: Any, report: Any) -> None:
+    def listening(self: LocalExecutor, job: Any, *args: Any) -> None:
         ran.append(job.label)
-        run(self, job, report)
+        run(self, job, *args)
 
     monkeypatch.setattr(LocalExecutor, "run", listening)
     return ran
@@ -146,26 +156,81 @@ def test_another_study_with_the_same_store_trains_nothing_twice(copy_of: Study, 
     assert len(study.trials) == 4
 
 
-def test_a_damaged_stage_is_computed_again(copy_of: Study, monkeypatch):
-    trial = copy_of.plan["trials"][0]
-    folder = Path(os.environ["ABLATE_STORE"]) / trial["fits"][-1]
-    before = copy_of.predictions()
-    (folder / "weights.safetensors").write_bytes(b"\0" * 100)
-    (copy_of.folder / "trials.csv").unlink()
+def damage_truncate(path: Path) -> None:
+    os.truncate(path, path.stat().st_size // 2)
+
+
+def damage_flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def damage_remove_the_seal(path: Path) -> None:
+    (path.parent / "DONE.json").unlink()
+
+
+@pytest.mark.parametrize("damage", [damage_truncate, damage_flip, damage_remove_the_seal])
+@pytest.mark.parametrize(
+    ("file", "label"),
+    [("weights.safetensors", "baseline · two"), ("predictions.parquet", "baseline · predict valid")],
+)
+def test_a_damaged_stage_is_computed_again(
+    copy_of: Study, monkeypatch, capsys, damage: Callable[[Path], None], file: str, label: str
+):
+    before, folder = contents(copy_of), stage_folder(copy_of, f"{label} · seed 0")
+    damage(folder / file)
     ran = jobs(monkeypatch)
     study = Recipe.load(copy_of.folder / "recipe.yaml").run(copy_of.folder.parent, threads=1)
-    assert [label for label in ran if label != "preflight"] == ["baseline · two · seed 0"]
-    pd.testing.assert_frame_equal(before, study.predictions(), check_exact=True)
+    assert [one for one in ran if one != "preflight"] == [f"{label} · seed 0"]
+    assert capsys.readouterr().err == f"{folder}: is damaged; it is set aside and computed again.\n"
+    assert contents(study) == before
+    assert len(list((folder.parent / ".damaged").iterdir())) == 1
+
+
+def test_damage_that_only_reading_finds_is_found_by_the_stage_that_reads(copy_of: Study, monkeypatch, capsys):
+    """The file's size and time are as they were; a prediction that is missing needs it."""
+    before, folder = contents(copy_of), stage_folder(copy_of, "baseline · two · seed 0")
+    flip(folder / "weights.safetensors")
+    shutil.rmtree(stage_folder(copy_of, "baseline · predict valid · seed 0"))
+    ran = jobs(monkeypatch)
+    study = Recipe.load(copy_of.folder / "recipe.yaml").run(copy_of.folder.parent, threads=1)
+    predicts = "baseline · predict valid · seed 0"
+    assert ran == [predicts, "baseline · two · seed 0", predicts]
+    assert capsys.readouterr().err == f"{folder}: is damaged; it is set aside and computed again.\n"
+    assert contents(study) == before
+
+
+def test_damage_that_only_reading_finds_is_found_by_the_tables(copy_of: Study, monkeypatch, capsys):
+    before, folder = contents(copy_of), stage_folder(copy_of, "baseline+tta · predict valid · seed 1")
+    flip(folder / "predictions.parquet")
+    (copy_of.folder / "predictions.parquet").unlink()
+    ran = jobs(monkeypatch)
+    study = Recipe.load(copy_of.folder / "recipe.yaml").run(copy_of.folder.parent, threads=1)
+    assert ran == ["baseline+tta · predict valid · seed 1"]
+    assert capsys.readouterr().err == f"{folder}: is damaged; it is set aside and computed again.\n"
+    assert contents(study) == before
+
+
+def stage_folder(study: Study, label: str) -> Path:
+    """Where a study's stage is stored."""
+    plan = study.plan
+    return Path(plan["store"]) / next(k for k, stage in plan["stages"].items() if stage["label"] == label)
+
+
+def contents(study: Study) -> dict[str, Any]:
+    """What a study has written and stored, without times."""
+    return outputs(study.folder, Path(study.plan["store"]))
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """Every job with this in its label fails."""
     run = LocalExecutor.run
 
-    def sometimes(self: LocalExecutor, job: Any, report: Any) -> None:
+    def sometimes(self: LocalExecutor, job: Any, *args: Any) -> None:
         if part in job.label:
             raise StageFailed(f"{job.label}: broke")
-        run(self, job, report)
+        run(self, job, *args)
 
     monkeypatch.setattr(LocalExecutor, "run", sometimes)
 
@@ -197,12 +262,190 @@ def test_the_same_command_goes_on_after_a_failure(tiny, monkeypatch):
     assert all("seed 0" in label or label == "preflight" for label in ran)
 
 
-def test_a_diverged_trial_is_a_result(tiny):
-    tiny["study"]["vary"] = [{"phases.two.lr": [1e-3, 1e25]}]
+def test_a_stage_that_failed_is_tried_again_from_its_checkpoint(tiny, tmp_path: Path, monkeypatch, capsys):
+    """Killed in its second epoch, twice; the third try goes on from the second."""
+    tiny |= {"phases": [{"name": "one", "epochs": 4}], "techniques": {}, "study": {"seeds": 1, "retries": 2}}
+    with monkeypatch.context() as patch:
+        patch.setenv("ABLATE_STORE", str(tmp_path / "quiet"))
+        quiet = Recipe.from_dict(tiny).run(tmp_path / "quiet", threads=1)
+    runs: list[list[int]] = []
+    run = LocalExecutor.run
+
+    def killed_in_the_second_epoch(self: LocalExecutor, job: Any, report: Any, *args: Any) -> None:
+        epochs: list[int] = []
+        runs.append(epochs)
+
+        def kills(message: dict[str, Any]) -> None:
+            if "epoch" in message:
+                epochs.append(message["epoch"]["epoch"])
+            if "one" in job.label and len(runs) in (2, 3) and len(epochs) == 2:
+                os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+            report(message)
+
+        run(self, job, kills, *args)
+
+    monkeypatch.setattr(LocalExecutor, "run", killed_in_the_second_epoch)
     study = Recipe.from_dict(tiny).run(threads=1)
-    status = study.trials.groupby("variant")["status"].agg(set)
-    assert status["baseline"] == {"ok"}
-    assert status["baseline+phases.two.lr=1e+25"] == {"diverged"}
+    assert set(study.trials.status) == {"ok"}
+    assert runs[1][0] == 0
+    assert runs[2][0] in (1, 2)
+    assert runs[3] == list(range(runs[3][0], 4))
+    assert runs[3][0] > runs[2][0]
+    assert list(study.history.epoch) == [0, 1, 2, 3]
+    pd.testing.assert_frame_equal(study.predictions(), quiet.predictions(), check_exact=True)
+    told = capsys.readouterr().err
+    assert "Trying again (2 left)." in told
+    assert "Trying again (1 left)." in told
+    assert study.failures() == {}
+
+
+def test_a_diverged_trial_is_a_result(tiny, monkeypatch):
+    tiny["study"]["vary"] = [{"phases.two.lr": [1e-3, 1e25]}]
+    recipe = Recipe.from_dict(tiny)
+    study = recipe.run(threads=1)
+    trials = study.trials.set_index("variant")
+    assert set(trials.loc["baseline", "status"]) == {"ok"}
+    assert set(trials.loc["baseline+phases.two.lr=1e+25", "status"]) == {"diverged"}
+    assert trials.loc["baseline+phases.two.lr=1e+25", "accuracy"].isna().all()
+    assert "diverged" in (study.folder / "report.md").read_text()
+    ran = jobs(monkeypatch)
+    recipe.run(threads=1)  # is not tried again
+    assert ran == []
+
+
+def test_a_prediction_that_is_not_finite_is_a_result_too(copy_of: Study):
+    """Training ended well, by its losses; a weight that only prediction uses is not a number."""
+    fit = stage_folder(copy_of, "baseline+mixup · two · seed 1")
+    weights = load_file(fit / "weights.safetensors")
+    name = next(name for name, tensor in weights.items() if name.endswith("weight"))
+    weights[name][0] = float("nan")
+    save_file(weights, fit / "weights.safetensors")
+    sealed.seal(fit, label="baseline+mixup · two · seed 1", status="ok", seconds=1.0)
+    shutil.rmtree(stage_folder(copy_of, "baseline+mixup · predict valid · seed 1"))
+    study = Recipe.load(copy_of.folder / "recipe.yaml").run(copy_of.folder.parent, threads=1)
+    trials = study.trials.set_index(["variant", "seed"])
+    assert trials["status"].pop(("baseline+mixup", 1)) == "diverged"
+    assert np.isnan(trials.loc[("baseline+mixup", 1), "accuracy"])
+    assert set(trials["status"].drop(("baseline+mixup", 1))) == {"ok"}
+    assert set(study.predictions().query("variant == 'baseline+mixup'").seed) == {0}
+
+
+def test_sharing_changes_no_prediction(finished: Study, tmp_path: Path, monkeypatch):
+    ran = jobs(monkeypatch)
+    alone = Recipe.load(finished.folder / "recipe.yaml").run(tmp_path / "alone", threads=1, share=False)
+    assert len([label for label in ran if label != "preflight"]) == 8 * 3
+    expected, found = finished.predictions(), alone.predictions()
+    for (variant, seed), part in expected.groupby(["variant", "seed"], sort=False):
+        own = found[(found.variant == variant) & (found.seed == seed)]
+        assert own.to_csv(index=False) == part.to_csv(index=False)
+        columns = [f"p_{k}" for k in range(10)]
+        assert own[columns].to_numpy().tobytes() == part[columns].to_numpy().tobytes()
+    assert len(found) == len(expected)
+    assert (alone.folder / "effects.csv").read_bytes() == (finished.folder / "effects.csv").read_bytes()
+
+
+def test_outputs_are_never_a_mixture_of_two_plans(copy_of: Study, monkeypatch):
+    """Another recipe in the same folder, stopped before its first result, leaves none of the earlier one."""
+    failing(monkeypatch, "")
+    recipe = Recipe.load(
+        copy_of.folder / "recipe.yaml", {"phases.two.lr": 2e-3, "study.smallest_effect": 0.1}
+    )
+
+    def interrupted(*_args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        LocalExecutor, "run", lambda self, job, *args: job.key == "preflight" or interrupted()
+    )
+    with pytest.raises(KeyboardInterrupt):
+        recipe.run(copy_of.folder.parent, threads=1)
+    assert copy_of.plan["smallest_effect"] == 0.1
+    left = {path.name for path in copy_of.folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+    assert left == {"recipe.yaml", "plan.json"}
+
+
+def test_outputs_grow_seed_by_seed(tiny, monkeypatch):
+    """After the first seed there is a first answer."""
+    tiny["study"]["vary"] = ["tta"]
+    found: list[Any] = []
+    run = LocalExecutor.run
+
+    def looks(self: LocalExecutor, job: Any, *args: Any) -> None:
+        study = Study(Path(os.environ["ABLATE_OUT"]) / "tiny")
+        there = (study.folder / "effects.csv").is_file()
+        found.append((job.label.split(" · ")[-1], there and sorted(study.predictions().seed.unique())))
+        run(self, job, *args)
+
+    monkeypatch.setattr(LocalExecutor, "run", looks)
+    Recipe.from_dict(tiny).run(threads=1)
+    assert found == [("preflight", False), *[("seed 0", False)] * 4, *[("seed 1", [0])] * 4]
+
+
+def test_ctrl_c_before_the_winner_is_tested_leaves_that_to_the_next_run(tiny, monkeypatch):
+    tiny["data"] = {"source": "digits", "split": {"random": 0.2}, "test": {"random": 0.1}}
+    tiny["study"] = {"seeds": 1}
+    recipe = Recipe.from_dict(tiny)
+    run = LocalExecutor.run
+
+    def then_ctrl_c(self: LocalExecutor, job: Any, *args: Any) -> None:
+        run(self, job, *args)
+        if "predict valid" in job.label:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(LocalExecutor, "run", then_ctrl_c)
+        with pytest.raises(KeyboardInterrupt):
+            recipe.run(threads=1)
+    ran = jobs(monkeypatch)
+    study = recipe.run(threads=1)
+    assert ran == ["baseline · predict test · seed 0"]
+    assert set(study.predictions().split) == {"valid", "test"}
+
+
+class TestTwoAtOnce:
+    """Two `ablate run` with one store: this process, and one that has started before and is as far."""
+
+    def together(
+        self, there: Runs, here: Recipe, monkeypatch: pytest.MonkeyPatch
+    ) -> tuple[list[str], list[str]]:
+        """Run both to the end; gives the stages that either has computed."""
+        monkeypatch.setenv("ABLATE_STORE", str(there.store))
+        ran = jobs(monkeypatch)
+        running = there.start(shots=[])
+        calls = there.injection / "calls"
+        running.until(lambda: calls.exists() and " lock open " in calls.read_text())
+        study = here.run(there.root / "runs", threads=1)
+        assert set(study.trials.status) == {"ok"}
+        assert running.wait() == 0, running.stderr
+        assert running.stderr == ""
+        keys = re.findall(r"rename \.stages/\.work/(\w+)/out/DONE\.json", calls.read_text())
+        stages = Study.open(there.study).plan["stages"]
+        assert leftovers(there.study, there.store) == []
+        return ran[ran[0] == "preflight" :], [stages[key]["label"] for key in keys]
+
+    def test_of_the_same_study(self, tiny, finished: Study, tmp_path: Path, monkeypatch):
+        there = Runs(tmp_path / "both", tiny)
+        here, others = self.together(there, Recipe.load(there.root / "recipe.yaml"), monkeypatch)
+        assert sorted([*here, *others]) == sorted(
+            stage["label"] for stage in finished.plan["stages"].values()
+        )
+        assert here
+        assert others
+        assert contents(Study.open(there.study)) == contents(finished)
+
+    def test_of_two_studies_that_overlap(self, tiny, finished: Study, tmp_path: Path, monkeypatch):
+        there = Runs(tmp_path / "both", tiny | {"study": tiny["study"] | {"vary": ["tta"]}})
+        recipe = Recipe.load(there.root / "recipe.yaml", {"name": "other", "study.vary": ["mixup"]})
+        here, others = self.together(there, recipe, monkeypatch)
+        assert len(set(here)) == len(here)
+        assert not set(here) & set(others)
+        assert len(here) + len(others) == len(there.finished()) == 2 * (2 + 1 + 1 + 1 + 1)
+        expected = finished.predictions()
+        for name, technique in (("tiny", "tta"), ("other", "mixup")):
+            found = Study.open(there.root / "runs" / name).predictions()
+            variants = ["baseline", f"baseline+{technique}"]
+            part = expected[expected.variant.isin(variants)].reset_index(drop=True)
+            pd.testing.assert_frame_equal(found, part, check_exact=True)
 
 
 def test_what_cannot_work_fails_in_the_preflight(tiny, monkeypatch):
@@ -252,6 +495,33 @@ def test_an_output_folder_that_cannot_be_written_is_one_sentence(tiny, tmp_path:
     (tmp_path / "file").write_text("")
     with pytest.raises(AblateError, match="cannot be written"):
         Recipe.from_dict(tiny).run(tmp_path / "file")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO])
+def test_a_disk_that_fails_at_the_very_end_is_one_sentence(copy_of: Study, monkeypatch, code: int):
+    (copy_of.folder / "report.md").unlink()
+    recipe = Recipe.load(copy_of.folder / "recipe.yaml")
+
+    def fails(_folder: Path) -> None:
+        raise OSError(code, os.strerror(code), "/some/report.md")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ablate.analysis.report.write_report", fails)
+        told = rf"^/some/report\.md: cannot be written \({os.strerror(code)}\); once it can, the same command"
+        with pytest.raises(AblateError, match=told):
+            recipe.run(copy_of.folder.parent, threads=1)
+    recipe.run(copy_of.folder.parent, threads=1)
+    assert (copy_of.folder / "report.md").is_file()
+
+
+def test_a_bug_is_not_told_as_a_disk_that_fails(copy_of: Study, monkeypatch):
+    def fails(_folder: Path) -> None:
+        raise FileNotFoundError(errno.ENOENT, "gone")
+
+    (copy_of.folder / "report.md").unlink()
+    monkeypatch.setattr("ablate.analysis.report.write_report", fails)
+    with pytest.raises(FileNotFoundError):
+        Recipe.load(copy_of.folder / "recipe.yaml").run(copy_of.folder.parent, threads=1)
 
 
 def test_a_study_of_the_baseline_alone_prints_its_score(tiny, capsys):

@@ -13,7 +13,9 @@ from click.testing import CliRunner
 from ablate.cli import main
 from ablate.data import inspect
 from ablate.recipe.recipe import Recipe
+from ablate.study import planning
 from ablate.study.planning import plan_study
+from ablate.study.study import Study
 
 DIGITS = Path(__file__).parents[2] / "recipes" / "digits.yaml"
 HEAVY = {"torch", "pandas", "fastai", "timm", "wandb", "matplotlib", "sklearn", "torchvision"}
@@ -64,6 +66,30 @@ def test_json() -> None:
     assert 0 < numbers["detectable_effect"] < 0.2
     assert numbers["train_images"] + numbers["valid_images"] == 1797
     assert numbers["stages"] > numbers["trials"]
+
+
+def test_what_a_finished_study_has_is_stored(finished: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the threads that it was begun with, although this machine may have others."""
+    monkeypatch.delenv("ABLATE_STORE")
+    recipe = Recipe.load(finished.folder / "recipe.yaml")
+    out = finished.folder.parent
+    assert plan_study(recipe, out)[0]["stored_stages"] == 0
+    monkeypatch.setenv("ABLATE_STORE", str(out.parent / "store"))
+    monkeypatch.setattr(planning, "available_cores", lambda: 64)
+    numbers, plan = plan_study(recipe, out)
+    assert (numbers["stored_stages"], numbers["epochs_left"]) == (len(plan.stages), 0)
+    assert plan_study(recipe, out, threads=64)[0]["stored_stages"] == 0
+
+
+def test_the_store_is_beside_the_studies(copy_of: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ABLATE_STORE")
+    out = copy_of.folder.parent
+    (out.parent / "store").rename(out / ".stages")
+    recipe = str(copy_of.folder / "recipe.yaml")
+    done = CliRunner().invoke(main, ["plan", recipe, "--json", "--out", str(out)])
+    assert json.loads(done.stdout)["epochs_left"] == 0
+    shown = CliRunner().invoke(main, ["plan", recipe, "--out", str(out), "--set", "study.seeds=3"])
+    assert "for the 5 epochs left, from measured stages" in " ".join(shown.stdout.split())
 
 
 def test_set_and_quick() -> None:

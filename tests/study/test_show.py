@@ -16,7 +16,15 @@ from ablate.recipe.recipe import Recipe
 from ablate.study.graph import FoldData, Plan
 from ablate.study.plan import make_plan
 from ablate.study.prepare import prepare
-from ablate.study.show import MOST_ROWS, PIPE_WIDTH, make_console, print_check, print_plan, print_techniques
+from ablate.study.show import (
+    MOST_ROWS,
+    PIPE_WIDTH,
+    about,
+    make_console,
+    print_check,
+    print_plan,
+    print_techniques,
+)
 from ablate.study.summary import plan_numbers
 
 
@@ -53,6 +61,16 @@ def planned(**changes: Any) -> tuple[dict[str, Any], Plan]:
     return plan_numbers(recipe, plan, prepared), plan
 
 
+LEFT = {
+    "stored_stages": 4,
+    "epochs_left": 26,
+    "unmeasured_stages": 0,
+    "estimated_seconds": 1260.0,
+    "estimated_bytes": 1_200_000_000,
+    "free_bytes": 34_000_000_000,
+}
+
+
 class TestPlan:
     def test_numbers(self, console: Console) -> None:
         print_plan(*planned(), console)
@@ -65,6 +83,48 @@ class TestPlan:
         effect = next(line for line in lines if line.startswith("detectable effect"))
         assert "points of accuracy with 2 seeds and 359 images" in effect
         assert effect.endswith("the recipe's smallest_effect of 0.5 points is out of reach")
+
+    @pytest.mark.parametrize(
+        ("changes", "rows"),
+        [
+            (
+                {},
+                [
+                    "already stored 4 stages",
+                    "estimated time about 21 min for the 26 epochs left, from measured stages",
+                    "disk about 1.2 GB for what is left, 34.0 GB free",
+                ],
+            ),
+            (
+                {"unmeasured_stages": 3},
+                [
+                    "estimated time about 21 min for the 26 epochs left, from measured stages, "
+                    "and 3 stages like none that was measured"
+                ],
+            ),
+            (
+                {"estimated_seconds": None, "estimated_bytes": None},
+                [
+                    "estimated time unknown until a stage has been measured",
+                    "disk unknown until a stage has been measured, 34.0 GB free",
+                ],
+            ),
+            (
+                {"stored_stages": 24},
+                ["already stored all stages: nothing is left to compute", "disk 34.0 GB free"],
+            ),
+        ],
+    )
+    def test_what_is_left(self, console: Console, changes: dict[str, Any], rows: list[str]) -> None:
+        numbers, plan = planned()
+        print_plan(numbers | LEFT | changes, plan, console)
+        assert {*rows} <= {*shown(console)}
+
+    def test_what_is_stored_cannot_be_told_without_the_images(self, console: Console) -> None:
+        numbers, plan = planned()
+        plan.data_known = False
+        print_plan(numbers | LEFT | {"stored_stages": 0}, plan, console)
+        assert "already stored cannot be told yet" in shown(console)
 
     def test_variants(self, console: Console) -> None:
         print_plan(*planned(), console)
@@ -229,6 +289,14 @@ class TestTechniques:
         result = CliRunner().invoke(main, ["techniques"])
         assert result.exit_code == 0
         assert "arXiv 1710.09412" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (12.4, "12 s"), (100, "2 min"), (1260, "21 min"), (27000, "7.5 h"), (1036800, "12 days")],
+)
+def test_times_in_one_unit(seconds: float, text: str) -> None:
+    assert about(seconds) == text
 
 
 def test_a_pipe_gets_a_width_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,52 @@ from matplotlib.figure import Figure
 
 import ablate
 from ablate.errors import AblateError
+from ablate.recipe.recipe import Recipe
 from ablate.study.study import Study
 
 
 def test_open_wants_a_study(tmp_path: Path):
     with pytest.raises(AblateError, match="is no study"):
         Study.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"threads": null}', bytes(range(256))])
+def test_a_plan_that_cannot_be_read_tells_no_threads(copy_of: Study, content: bytes):
+    assert copy_of.threads == 1
+    (copy_of.folder / "plan.json").write_bytes(content)
+    assert copy_of.threads is None
+
+
+def test_outputs_are_finished_for_exactly_one_plan_and_as_long_as_they_are_there(copy_of: Study):
+    plan = (copy_of.folder / "plan.json").read_text()
+    assert copy_of.is_finished(plan)
+    assert not copy_of.is_finished(plan.replace("tiny", "tinny"))
+    (copy_of.folder / "report.md").unlink()
+    assert not copy_of.is_finished(plan)
+
+
+@pytest.mark.parametrize(
+    ("status", "done"), [("ok", True), ("diverged", True), ("failed", False), ("pending", False)]
+)
+def test_a_study_whose_trials_can_be_tried_again_is_not_finished(copy_of: Study, status: str, done: bool):
+    trials = copy_of.trials
+    trials.loc[3, "status"] = status
+    trials.to_csv(copy_of.folder / "trials.csv", index=False)
+    (copy_of.folder / ".finished").unlink()
+    copy_of.finish()
+    assert copy_of.is_finished((copy_of.folder / "plan.json").read_text()) == done
+    assert copy_of.is_unfinished == (status == "pending")
+
+
+def test_to_begin_with_another_plan_removes_every_output_of_the_one_before(copy_of: Study):
+    recipe, plan = Recipe.load(copy_of.folder / "recipe.yaml"), (copy_of.folder / "plan.json").read_text()
+    (copy_of.folder / "failures.json").write_text("{}")
+    outputs = {path for path in copy_of.folder.rglob("*") if path.is_file() and path.parent.name != "logs"}
+    copy_of.begin(recipe, plan)
+    assert {path for path in outputs if not path.exists()} == {copy_of.folder / ".finished"}
+    copy_of.begin(recipe, plan.replace("tiny", "tinny"))
+    assert {path.name for path in outputs if path.exists()} == {"recipe.yaml", "plan.json"}
+    assert copy_of.plan["name"] == "tinny"
 
 
 def test_effects_plot_and_tables(finished: Study):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from ablate.analysis.power import detectable_effect
 from ablate.recipe.recipe import Recipe
 from ablate.study.plan import make_plan
 from ablate.study.prepare import prepare
-from ablate.study.summary import plan_file, plan_numbers
+from ablate.study.store import Store
+from ablate.study.study import Study
+from ablate.study.summary import left_numbers, plan_file, plan_numbers
 
 VALUES: dict[str, Any] = {
     "name": "sums",
@@ -57,6 +60,61 @@ def test_more_seeds_see_smaller_effects() -> None:
     effects = [numbers(study={"seeds": seeds})["detectable_effect"] for seeds in (1, 2, 5, 20)]
     assert effects[0] is None
     assert effects[1:] == sorted(effects[1:], reverse=True)
+
+
+def test_what_is_left_without_a_store(tmp_path: Path) -> None:
+    recipe = Recipe.from_dict(VALUES)
+    plan = make_plan(recipe, prepare(recipe).identities)
+    left = left_numbers(plan, Store(tmp_path / "not" / "yet"))
+    assert left.pop("free_bytes") > 0
+    assert left == {
+        "stored_stages": 0,
+        "epochs_left": plan.unique_epochs,
+        "unmeasured_stages": len(plan.stages),
+        "estimated_seconds": None,
+        "estimated_bytes": None,
+    }
+    assert not (tmp_path / "not").exists()
+
+
+def test_nothing_is_left_of_a_finished_study(finished: Study) -> None:
+    left = left_numbers(finished.stored_plan(), Store(finished.folder.parent.parent / "store"))
+    assert left.pop("free_bytes") > 0
+    assert left == {
+        "stored_stages": 18,
+        "epochs_left": 0,
+        "unmeasured_stages": 0,
+        "estimated_seconds": 0,
+        "estimated_bytes": 0,
+    }
+
+
+def test_what_is_left_is_estimated_from_the_measured_stages(copy_of: Study) -> None:
+    store, plan = Store(copy_of.folder.parent.parent / "store"), copy_of.stored_plan()
+    gone = (*plan.trials[0].fits, plan.trials[0].predict)
+    seconds = sum(store.result(key)["seconds"] for key in plan.stages)
+    for key in gone:
+        shutil.rmtree(store.folder(key))
+    left = left_numbers(plan, store)
+    assert (left["stored_stages"], left["epochs_left"], left["unmeasured_stages"]) == (15, 2, 0)
+    assert 0 < left["estimated_seconds"] < seconds
+    assert left["estimated_bytes"] > 0
+    (store.root / ".measured.jsonl").unlink()
+    left = left_numbers(plan, store)
+    assert (left["unmeasured_stages"], left["estimated_seconds"]) == (3, None)
+
+
+def test_a_part_that_is_like_nothing_measured(copy_of: Study) -> None:
+    """Fits are known, predictions are not."""
+    store, plan = Store(copy_of.folder.parent.parent / "store"), copy_of.stored_plan()
+    measured = store.root / ".measured.jsonl"
+    measured.write_text("".join(f"{x}\n" for x in measured.read_text().splitlines() if '"fit"' in x))
+    for key in plan.stages:
+        shutil.rmtree(store.folder(key))
+    left = left_numbers(plan, store)
+    kinds = [stage.kind for stage in plan.stages.values()]
+    assert left["unmeasured_stages"] == kinds.count("predict")
+    assert left["estimated_seconds"] > 0
 
 
 def test_plan_json(tmp_path: Path) -> None:

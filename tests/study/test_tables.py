@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from tiny_stores import flip
 
-from ablate.errors import AblateError
+from ablate.errors import AblateError, Damaged, Terminated
 from ablate.study.store import Store
 from ablate.study.study import Study
 from ablate.study.tables import (
@@ -14,6 +19,7 @@ from ablate.study.tables import (
     predictions_table,
     replace_file,
     status_of,
+    sweep,
     trials_table,
 )
 
@@ -41,15 +47,61 @@ def test_train_seconds_include_shared_phases(finished: Study):
         assert seconds == pytest.approx(sum(store.result(key)["seconds"] for key in trial.fits))
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("name", "collect"), [("predictions.parquet", predictions_table), ("history.csv", history_table)]
+)
+def test_what_is_collected_is_what_was_written(copy_of: Study, name: str, collect):
+    plan, store = copy_of.stored_plan(), Store(Path(copy_of.plan["store"]))
+    trial = plan.trials[-1]
+    key = trial.predict if name == "predictions.parquet" else trial.fits[-1]
+    flip(store.folder(key) / name)
+    with pytest.raises(Damaged, match=key):
+        collect(plan, store)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), AblateError),
+        (Terminated(), Terminated),
+        (ValueError(), ValueError),
+    ],
+)
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path, error: BaseException, told):
     path = tmp_path / "folder" / "file.csv"
     replace_file(path, lambda temporary: temporary.write_text("one"))
 
     def breaks(temporary: Path) -> None:
         temporary.write_text("tw")
-        raise OSError(28, "No space left on device")
+        raise error
 
-    with pytest.raises(AblateError, match=r"file\.csv: cannot be written \(No space left on device\)"):
+    with pytest.raises(told) as caught:
         replace_file(path, breaks)
+    if told is AblateError:
+        assert "file.csv: cannot be written (No space left on device)" in str(caught.value)
     assert path.read_text() == "one"
     assert [p.name for p in path.parent.iterdir()] == ["file.csv"]
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch):
+    """Else a power cut could leave the name with nothing behind it."""
+    calls: list[str] = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda *args: (calls.append("fsync"), fsync(*args)))
+    monkeypatch.setattr(os, "replace", lambda *args: (calls.append("replace"), replace(*args)))
+    replace_file(tmp_path / "file", lambda temporary: temporary.write_text("one"))
+    assert calls == ["fsync", "replace"]
+
+
+def test_unfinished_files_of_processes_that_are_gone_are_swept(tmp_path: Path):
+    gone = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
+    )
+    dead, alive = int(gone.stdout), os.getppid()
+    (tmp_path / "plots").mkdir()
+    left = [f".trials.csv.{dead}", f"plots/.curves.svg.{dead}.tmp"]
+    others = [f".trials.csv.{alive}", f".trials.csv.{os.getpid()}", "trials.csv", ".finished", ".hidden.csv"]
+    for name in (*left, *others):
+        (tmp_path / name).write_text("")
+    sweep(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")} == {*others}

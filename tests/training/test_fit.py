@@ -20,12 +20,18 @@ from PIL import Image
 from torch import nn
 
 from ablate.training.data import dataloaders
-from ablate.training.fit import find_rate, fit_phase
+from ablate.training.fit import EpochLog, find_rate, fit_phase
 from ablate.training.learner import build_learner, quiet
 
 
 def ignore(_message: object) -> None:
     pass
+
+
+def logged_fit(learn, phase, rate, report=ignore) -> tuple[EpochLog, bool]:
+    """Fit a phase, and give its log and whether the loss stayed finite."""
+    log = EpochLog(phase.name, report)
+    return log, fit_phase(learn, phase, rate, [log])
 
 
 def no_dropout(model: nn.Module) -> nn.Module:
@@ -39,7 +45,7 @@ def no_dropout(model: nn.Module) -> nn.Module:
 def test_rates_and_momenta_are_those_of_fit_one_cycle(parts, phase, rate):
     made = parts(phase, phases__1__epochs=3)
     ours = quiet(build_learner(made, dataloaders(made)))
-    log, _ = fit_phase(ours, made.phase, rate, ignore)
+    log, _ = logged_fit(ours, made.phase, rate)
     theirs = quiet(build_learner(made, dataloaders(made)))
     theirs.fit_one_cycle(made.phase.epochs, slice(*rate) if isinstance(rate, list) else rate)
     assert [step["lr"] for step in log.steps] == [float(lr) for lr in theirs.recorder.hps["lr"]]
@@ -70,7 +76,7 @@ def test_ten_steps_equal_a_hand_written_fastai_loop(tmp_path: Path, parts):
     ours = quiet(build_learner(made, dataloaders(made)))
     no_dropout(ours.model)
     state = {name: tensor.clone() for name, tensor in ours.model.state_dict().items()}
-    log, finite = fit_phase(ours, made.phase, [1e-3, 1e-2], ignore)
+    log, finite = logged_fit(ours, made.phase, [1e-3, 1e-2])
     assert finite
 
     orders = [made.streams.generator("order", epoch).permutation(20) for epoch in range(2)]
@@ -123,7 +129,7 @@ def test_history_has_a_row_per_epoch_and_steps_one_per_batch(parts, tmp_path: Pa
     made = parts("body")
     messages: list[dict] = []
     learn = quiet(build_learner(made, dataloaders(made)))
-    log, _ = fit_phase(learn, made.phase, 1e-3, messages.append)
+    log, _ = logged_fit(learn, made.phase, 1e-3, messages.append)
     log.write(tmp_path)
     epochs = list(csv.DictReader((tmp_path / "history.csv").open()))
     assert [row["epoch"] for row in epochs] == ["0", "1"]
@@ -136,7 +142,7 @@ def test_history_has_a_row_per_epoch_and_steps_one_per_batch(parts, tmp_path: Pa
 def test_a_loss_that_is_not_finite_ends_training(parts):
     made = parts("body", phases__1__epochs=5)
     learn = quiet(build_learner(made, dataloaders(made)))
-    log, finite = fit_phase(learn, made.phase, 1e20, ignore)
+    log, finite = logged_fit(learn, made.phase, 1e20)
     assert not finite
     assert len(log.epochs) < 5
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,80 +11,35 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
 
-from ablate.errors import AblateError
-from ablate.recipe.recipe import Recipe
-from ablate.study.graph import Plan, Stage
+from ablate import sealed
+from ablate.errors import AblateError, Damaged
 from ablate.study.job import Job
-from ablate.study.plan import make_plan
-from ablate.study.prepare import prepare
-from ablate.training.stage import is_out_of_memory, run_job
-
-
-def ignore(_message: object) -> None:
-    pass
-
-
-class Runner:
-    """Runs the stages of a recipe's plan one by one, in this process."""
-
-    def __init__(self, recipe: Recipe, folder: Path, workers: int = 0):
-        self.recipe, self.root, self.workers = recipe, folder, workers
-        self.prepared = prepare(recipe)
-        self.plan: Plan = make_plan(recipe, self.prepared.identities, weights_hash=self.prepared.weights_hash)
-
-    def folder(self, key: str) -> Path:
-        return self.root / key
-
-    def run(self, stage: Stage) -> Path:
-        folder = self.folder(stage.key)
-        folder.mkdir(parents=True)
-        mean, std = self.prepared.pixels[stage.fold]
-        job = Job(
-            key=stage.key,
-            label=stage.label,
-            settings=stage.settings,
-            folder=str(folder),
-            data=self.recipe.data.model_dump(mode="json"),
-            fold=stage.fold,
-            weights=stage.weights,
-            parents={parent: str(self.folder(parent)) for parent in stage.parents},
-            workers=self.workers,
-            pixel_mean=mean,
-            pixel_std=std,
-        )
-        run_job(job, ignore)
-        return folder
-
-    def predictions(self, variant: str, seed: int = 0) -> pd.DataFrame:
-        trial = next(t for t in self.plan.trials if (t.variant, t.seed) == (variant, seed))
-        for key in self.plan.needed([trial.predict]):
-            if not self.folder(key).exists():
-                self.run(self.plan.stages[key])
-        return pd.read_parquet(self.folder(trial.predict) / "predictions.parquet")
-
-
-@pytest.fixture
-def runner(recipe: Callable[..., Recipe], tmp_path: Path) -> Callable[..., Runner]:
-    def make(name: str = "stages", workers: int = 0, **overrides: object) -> Runner:
-        return Runner(recipe(**overrides), tmp_path / name, workers)
-
-    return make
+from ablate.training.stage import is_out_of_memory, no_space, run_job
 
 
 def test_a_fit_writes_weights_optimizer_and_history(runner):
     made = runner()
-    first = made.plan.stages[made.plan.trials[0].fits[0]]
-    folder = made.run(first)
+    stage = made.fit(phase=0)
+    folder = made.run(stage)
     assert {file.name for file in folder.iterdir() if file.is_file()} == {
         "weights.safetensors",
         "optimizer.safetensors",
         "optimizer.json",
         "history.csv",
         "steps.csv",
-        "result.json",
+        "best.json",
+        "settings.json",
+        "DONE.json",
     }
-    assert json.loads((folder / "result.json").read_text())["status"] == "ok"
+    assert json.loads((folder / "settings.json").read_text()) == stage.settings
+    done = sealed.read_seal(folder)
+    assert done is not None
+    assert (done["status"], done["label"]) == ("ok", stage.label)
+    assert 0 < done["seconds"] < 60
+    assert sealed.is_whole(folder)
 
 
 def test_predictions_have_a_row_per_validation_item_in_order(runner):
@@ -120,10 +76,49 @@ def test_a_shared_phase_gives_what_an_own_one_gives(runner):
 
 
 def test_a_diverged_fit_says_so_and_leaves_no_weights(runner):
-    made = runner(phases__0__lr=1e25, phases__0__freeze=False)
-    folder = made.run(made.plan.stages[made.plan.trials[0].fits[0]])
-    assert json.loads((folder / "result.json").read_text())["status"] == "diverged"
-    assert not (folder / "weights.safetensors").exists()
+    made = runner(phases__0__lr=1e25, phases__0__freeze=False, phases__0__epochs=3)
+    folder = made.run(made.fit(phase=0))
+    done = sealed.read_seal(folder)
+    assert done is not None
+    assert done["status"] == "diverged"
+    assert {file.name for file in folder.iterdir()} == {
+        "history.csv",
+        "steps.csv",
+        "settings.json",
+        "DONE.json",
+    }
+    assert len(pd.read_csv(folder / "history.csv")) < 3
+    assert not np.isfinite(pd.read_csv(folder / "steps.csv")["loss"].iloc[-1])
+
+
+@pytest.mark.parametrize("share", [0, 1])
+def test_predictions_that_are_not_finite_are_diverged(runner, share: int):
+    """A fit may end finite with weights that overflow on other images."""
+    made = runner()
+    trial = made.trial()
+    folder = made.run_needed(trial.fits[-1])
+    weights = load_file(folder / "weights.safetensors")
+    name = next(name for name in reversed(weights) if weights[name].ndim == 2)
+    weights[name][:share] = float("nan")
+    save_file(weights, folder / "weights.safetensors")
+    sealed.seal(folder, status="ok")
+    predicted = made.run(made.plan.stages[trial.predict])
+    done = sealed.read_seal(predicted)
+    assert done is not None
+    assert done["status"] == ("diverged" if share else "ok")
+    assert (predicted / "predictions.parquet").exists() == (not share)
+
+
+def test_a_parent_that_was_damaged_is_named(runner):
+    made = runner()
+    trial = made.trial()
+    folder = made.run_needed(trial.fits[-1])
+    with (folder / "weights.safetensors").open("r+b") as file:
+        file.seek(-1, 2)
+        file.write(b"?")
+    with pytest.raises(Damaged) as caught:
+        made.run(made.plan.stages[trial.predict])
+    assert caught.value.folder == folder
 
 
 def test_a_found_rate_is_recorded_and_used(runner):
@@ -143,20 +138,38 @@ def test_preflight_names_a_batch_that_is_larger_than_the_training_set(runner):
         made.run(made.plan.stages[made.plan.trials[0].fits[0]])
 
 
-def test_preflight_builds_every_phase_and_trains_none(runner, tmp_path: Path):
-    made = runner()
-    fits = [stage.settings for stage in made.plan.stages.values() if stage.kind == "fit" and stage.seed == 0]
-    told: list[dict] = []
-    job = Job(
-        "preflight",
-        "preflight",
-        {"kind": "preflight", "stages": fits},
-        str(tmp_path),
-        made.recipe.data.model_dump(),
-    )
-    run_job(job, told.append)
-    assert told[-1] == {"done": len(fits), "total": len(fits)}
-    assert not list(tmp_path.glob("*.safetensors"))
+@pytest.fixture
+def preflight(runner, tmp_path: Path) -> Callable[..., list[dict]]:
+    """Tries every distinct phase of a recipe, and gives what was reported."""
+
+    def run(**overrides: object) -> list[dict]:
+        made = runner(**overrides)
+        fits = [
+            stage.settings for stage in made.plan.stages.values() if (stage.kind, stage.seed) == ("fit", 0)
+        ]
+        out = tmp_path / "preflight" / "out"
+        out.mkdir(parents=True)
+        told: list[dict] = []
+        settings = {"kind": "preflight", "stages": fits}
+        job = Job("preflight", "preflight", settings, str(out), made.recipe.data.model_dump())
+        run_job(job, told.append)
+        assert not list(tmp_path.rglob("*.safetensors"))
+        return told
+
+    return run
+
+
+def test_preflight_builds_every_phase_and_trains_none(preflight):
+    assert preflight()[-1] == {"done": 4, "total": 4}
+
+
+def test_preflight_names_micro_batch_where_memory_does_not_suffice(preflight, monkeypatch):
+    def full(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr("fastai.optimizer.Optimizer.step", full)
+    with pytest.raises(AblateError, match=r"phase head: batches of 6 images of 32 pixels .* set micro_batch"):
+        preflight()
 
 
 def test_out_of_memory_is_recognized():
@@ -165,6 +178,17 @@ def test_out_of_memory_is_recognized():
         RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried …")
     )
     assert not is_out_of_memory(RuntimeError("shape mismatch"))
+
+
+def test_a_full_disk_is_recognized():
+    assert no_space(OSError(errno.ENOSPC, "No space left on device"))
+    assert no_space(OSError(errno.EDQUOT, "Disk quota exceeded"))
+    # as safetensors tells it on a full tmpfs
+    assert no_space(
+        SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    )
+    assert not no_space(SafetensorError("Error while serializing: I/O error: File too large (os error 27)"))
+    assert not no_space(OSError(errno.EACCES, "Permission denied"))
 
 
 def test_jobs_pickle(runner):
