@@ -69,7 +69,10 @@ class Runs:
             folder.mkdir(parents=True)
             content = {"root": str(self.root / "runs"), "shots": list(shots)}
             (folder / "shots.json").write_text(json.dumps(content))
-            kept |= {"ABLATE_INJECTION": str(folder), "PYTHONPATH": f"{INJECTION}:{os.environ.get('PYTHONPATH', '')}"}
+            kept |= {
+                "ABLATE_INJECTION": str(folder),
+                "PYTHONPATH": f"{INJECTION}:{os.environ.get('PYTHONPATH', '')}",
+            }
         return kept
 
     @property

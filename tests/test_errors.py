@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from click.testing import CliRunner
 
 from ablate.cli import main
-from ablate.errors import AblateError, Place, RecipeError, StageFailed
+from ablate.errors import AblateError, Damaged, Place, RecipeError, StageFailed, StageStopped, Terminated
 
 
 def test_places() -> None:
@@ -14,9 +16,20 @@ def test_places() -> None:
     assert str(Place("--set a=1")) == "--set a=1"
 
 
-@pytest.mark.parametrize("kind", [RecipeError, StageFailed])
+@pytest.mark.parametrize("kind", [RecipeError, StageFailed, StageStopped, Damaged])
 def test_the_command_line_catches_them_all(kind: type[Exception]) -> None:
     assert issubclass(kind, AblateError)
+
+
+def test_a_damaged_folder_is_named_with_what_to_do() -> None:
+    error = Damaged(Path("store/abc"))
+    assert error.folder == Path("store/abc")
+    assert str(error).startswith("store/abc: is damaged; `ablate run` sets it aside and computes it again")
+
+
+def test_nothing_that_catches_exceptions_holds_a_termination_up() -> None:
+    """fastai and many another library catch `Exception` in places."""
+    assert not issubclass(Terminated, Exception)
 
 
 def test_a_mistake_is_one_sentence_on_stderr_and_exit_code_2() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -152,13 +153,11 @@ def test_no_flip_of_one_bit_in_a_seal_passes(
     data = bytearray((folder / "DONE.json").read_bytes())
     data[int(position * len(data))] ^= 1 << bit
     (folder / "DONE.json").write_bytes(bytes(data))
-    try:
-        whole, damaged = verdict(folder)
-    except AblateError as error:
-        assert "newer ablate" in str(error)  # the schema's own digit
-    else:
-        assert not whole
-        assert damaged
+    if data.count(b'"schema": 1'):
+        assert verdict(folder) == (False, ["DONE.json"])
+    else:  # the schema's own digit may now be that of a newer ablate
+        with contextlib.suppress(AblateError):
+            assert verdict(folder) == (False, ["DONE.json"])
 
 
 @pytest.mark.parametrize("broken", ["sync", "write_text", "rename"])

@@ -1,8 +1,8 @@
 """The best epoch of a phase, chosen on one half of the validation items to be scored on the other.
 
-The best is the epoch with the lowest log loss, the criterion that fastai's and Keras's own checkpoints watch by
-default; so it depends on the predictions alone, and not on what a study measures. Chosen and scored on the same
-images, the best of fifty epochs would beat the best of five by luck.
+The best is the epoch with the lowest log loss, the criterion that fastai's and Keras's own checkpoints watch
+by default; so it depends on the predictions alone, and not on what a study measures. Chosen and scored on the
+same images, the best of fifty epochs would beat the best of five by luck.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def weights_for(folder: Path, items: Sequence[Item], split: str, keep: str) -> l
         folder: The stage's.
         items: The items of the split.
         split: `valid`, or another.
-        keep: `last`; or `best`, where each half of the validation items is predicted by the epoch that was the
-            best on the other half, and other items by the epoch that was the best on all.
+        keep: `last`; or `best`, where each half of the validation items is predicted by the epoch that was
+            the best on the other half, and other items by the epoch that was the best on all.
     """
     if keep == "last" or split != "valid":
         return [(weights_name(folder, keep), np.arange(len(items)))]

@@ -7,6 +7,7 @@ batch, so no generator has a state worth keeping.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Callable
@@ -81,11 +82,11 @@ class Checkpoints(Callback):
             raise CancelFitException
 
     def keep_best(self, folder: Path, last: int) -> None:
-        """Put the weights of the best epochs but the last beside others; they are in the latest checkpoint."""
+        """Put the weights of the best epochs but the last into a folder, from the latest checkpoint."""
         for epoch in self.best.epochs - {last}:
             assert self.latest is not None
             own = WEIGHTS if epoch == _number(self.latest) else epoch_file(epoch)
-            os.link(self.latest / own, folder / epoch_file(epoch))
+            _link(self.latest / own, folder / epoch_file(epoch))
 
     def _save(self, epoch: int) -> None:
         work = self.folder / f".{CHECKPOINT}{epoch}"
@@ -113,6 +114,16 @@ def latest(folder: Path) -> Path | None:
 def _is_usable(checkpoint: Path) -> bool:
     seal = sealed.read_seal(checkpoint)
     return seal is not None and seal.get("layout") == _LAYOUT and not any(sealed.damaged_files(checkpoint))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Have a file in two places at once, or copy it where the file system cannot do that."""
+    try:
+        os.link(source, target)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise
+        shutil.copyfile(source, target)
 
 
 def _number(checkpoint: Path) -> int:

@@ -28,8 +28,8 @@ COLUMNS = ("epoch", "step", "loss", "lr", "lr_body", "mom")
 class SeedEpochs(Callback):
     """Seed the global generators when an epoch begins, for callbacks from elsewhere that draw from them.
 
-    What is drawn in an epoch so depends on its number, and not on the process that it runs in; within an epoch,
-    the loaders and `KeyedTraining` seed for each batch.
+    What is drawn in an epoch so depends on its number, and not on the process that it runs in. Within an
+    epoch, the loaders and `KeyedTraining` seed for each batch.
     """
 
     order = -100

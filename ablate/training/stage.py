@@ -98,7 +98,7 @@ def build_parts(job: Job, settings: dict[str, Any]) -> Parts:
 
 
 def _ready_learner(job: Job, parts: Parts, resumes: bool = False) -> Learner:
-    """A learner with the parent's weights, or initial ones, or any if it resumes with those of a checkpoint."""
+    """A learner with the parent's weights or initial ones, or with any if a checkpoint has those to use."""
     parent = job.settings["parent"]
     initial = parent is None and not resumes
     learn = quiet(build_learner(parts, dataloaders(parts), initial=initial, folder=Path(job.folder)))
@@ -189,7 +189,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def no_space(error: BaseException) -> bool:
-    """Whether an exception says that a disk is full or a quota used up; safetensors' own errors only say it."""
+    """Whether an exception says that a disk is full or a quota used up; safetensors' say it in text only."""
     full = (errno.ENOSPC, errno.EDQUOT)
     return getattr(error, "errno", None) in full or any(os.strerror(code) in str(error) for code in full)
 

@@ -21,8 +21,8 @@ def save_state(state: Any, folder: Path, name: str) -> None:
     """Write `<name>.json`, and `<name>.safetensors` with the tensors.
 
     Args:
-        state: Dicts, lists and tuples of tensors, numbers, text and None, nested at will. What is read has the
-            same types, numpy's numbers included; a fastai `L` becomes a list.
+        state: Dicts, lists and tuples of tensors, numbers, text and None, nested at will. What is read has
+            the same types, numpy's numbers included; a fastai `L` becomes a list.
         folder: Where to.
         name: The files' name.
 

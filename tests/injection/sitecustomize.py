@@ -26,7 +26,8 @@ from typing import Any
 
 KINDS = {
     "checkpoint": r"\.stages/\.work/\w+/\.?epoch-",
-    "publication": r"\.stages/(\.work/\w+/out/\.?DONE\.json|\w+)$",
+    "seal": r"\.stages/\.work/\w+/out/\.?DONE\.json$",
+    "publication": r"\.stages/\w+$",
     "stage": r"\.stages/\.work/",
     "lock": r"\.stages/\.locks/",
     "memo": r"\.stages/\.measured",

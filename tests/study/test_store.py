@@ -164,9 +164,7 @@ def test_a_full_disk_publishes_nothing_and_loses_nothing(store, monkeypatch, cal
     sealed_but_not_published(store, "a")
     with monkeypatch.context() as patch:
         patch.setattr(os, call, full)
-        with pytest.raises(
-            AblateError, match=r"cannot be stored \(No space left on device\)"
-        ):
+        with pytest.raises(AblateError, match=r"cannot be stored \(No space left on device\)"):
             store.publish("a")
     assert Store(store.root).publish("a")
     assert (store.folder("a") / "weights").read_text() == "weights"

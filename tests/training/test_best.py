@@ -16,6 +16,7 @@ import torch
 from fastai.callback.core import Callback
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import Field
 from safetensors.torch import load_file
 
 from ablate import sealed, techniques
@@ -112,7 +113,7 @@ class Steered(Technique):
     """Gives each epoch a network that predicts one class, or none more than another, before it validates."""
 
     name: ClassVar[str] = "steered"
-    classes: list[int | None] = [None]
+    classes: list[int | None] = Field(default_factory=list)
 
     def callbacks(self, context: Context | None = None) -> list[Any]:
         classes = self.classes

@@ -1,7 +1,9 @@
-"""What a checkpoint is made of, which one is used, and what cannot be kept. That it suffices: `test_resume`."""
+"""What a checkpoint is made of, which one is used, what cannot be kept. That it suffices: `test_resume`."""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,17 @@ def test_the_best_epochs_weights_cost_no_further_room(made: Any, tmp_path: Path)
         kept = load_file(out / f"epoch-{epoch}.safetensors")
         stored = load_file(second.latest / name)
         assert all(bool((kept[key] == stored[key]).all()) for key in stored)
+
+
+def test_a_file_system_without_links_gets_copies(made: Any, tmp_path: Path, monkeypatch):
+    def unsupported(*_: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    fit(made, tmp_path, lambda: True)
+    weights = (tmp_path / "epoch-0" / "weights.safetensors").read_bytes()
+    monkeypatch.setattr(os, "link", unsupported)
+    fit(made, tmp_path, lambda: True)
+    assert (tmp_path / "epoch-1" / "epoch-0.safetensors").read_bytes() == weights
 
 
 @pytest.mark.parametrize("numbers", [[0, 1], [9, 10], [2, 10, 9]])

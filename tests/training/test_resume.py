@@ -444,7 +444,7 @@ def fits_of(made: Any) -> list[Any]:
 
 
 def disturb(made: Any, undisturbed: Any) -> None:
-    """Break every fit of a trial off in the middle of every epoch, each time going on from the time before."""
+    """Break every fit of a trial off in the middle of every epoch, each time going on from the last."""
     for stage in fits_of(made):
         for parent in stage.parents:
             made.run_needed(parent)
@@ -566,11 +566,19 @@ def test_a_stop_after_every_epoch(run_of: Callable[..., Any]):
     case = Case("stopped", {"slows": {}})
     undisturbed, disturbed = run_of(case, "undisturbed"), run_of(case)
     finish(undisturbed)
+    stage = fits_of(disturbed)[0]
+    told: list[dict[str, Any]] = []
     for _ in range(2):
         with pytest.raises(StageStopped):
-            disturbed.run(fits_of(disturbed)[0], stopping=lambda: True)
-    disturbed.run(fits_of(disturbed)[0], stopping=lambda: True)  # the last epoch ends the stage
+            disturbed.run(stage, told.append, lambda: True)
+    folder = disturbed.run(stage, told.append, lambda: True)  # the last epoch ends the stage
     assert_trial_same(undisturbed, disturbed)
+    # progress and seconds are those of the whole, too
+    batches = [message for message in told if "done" in message]
+    assert batches == [{"done": number, "total": 9} for number in range(1, 10)]
+    done = sealed.read_seal(folder)
+    assert done is not None
+    assert done["seconds"] >= sum(m["epoch"]["seconds"] for m in told if "epoch" in m) - 0.01
 
 
 def damage(folder: Path, how: str) -> None:

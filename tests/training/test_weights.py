@@ -200,7 +200,7 @@ def _like(callback: Any) -> Any:
 
 
 def test_a_frozen_part_stays_as_it_was(parts, tmp_path: Path):
-    """Loading weights and a fresh optimizer leaves what is frozen without a gradient, and so without decay."""
+    """Loaded weights and a fresh optimizer: what is frozen has no gradient, and so no weight decay."""
     first, second = parts("body"), parts("head")
     trained = quiet(build_learner(first, dataloaders(first)))
     fit_phase(trained, first.phase, 1e-3, [])
