@@ -24,6 +24,10 @@ _OUT = click.option(
     "--out", type=click.Path(), help="The folder that studies are in. [default: $ABLATE_OUT or runs]"
 )
 
+_SHARE = click.option(
+    "--share/--no-share", default=True, help="Whether trials share stages. [default: share]"
+)
+
 
 class _Command(click.Group):
     """Tells the user's mistakes in one sentence on stderr, with exit code 2."""
@@ -59,7 +63,7 @@ def main() -> None:
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
 @click.option("--workers", type=click.IntRange(0), help="Loader processes; they change no result.")
-@click.option("--share/--no-share", default=True, help="Whether trials share stages. [default: share]")
+@_SHARE
 @click.option("--fresh", is_flag=True, help="Go on although images or versions have changed: compute again.")
 def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool, **options: Any) -> None:
     """Run a study, or what is left of it, and print its table of effects.
@@ -69,7 +73,7 @@ def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool,
     from ablate.study.execute import run_study
 
     study = run_study(_load(recipe, assignments), out, quick=quick, **options)
-    if (study.trials.status != "ok").any():
+    if study.failures() or (study.trials.status != "ok").any():
         sys.exit(1)
 
 
@@ -80,6 +84,7 @@ def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool,
 @click.option("--quick", is_flag=True, help="Plan the smoke run.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
+@_SHARE
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(recipe: str, assignments: tuple[str, ...], out: str | None, as_json: bool, **options: Any) -> None:
     """Show what a study would run, without running or hashing anything.

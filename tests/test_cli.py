@@ -210,9 +210,10 @@ def test_techniques_and_schema():
     assert json.loads(ablate("schema").output)["properties"]["techniques"]
 
 
-def test_shipped_recipes_plan(cassava: Path, monkeypatch):
+def test_shipped_recipes_plan(cassava: Path, tmp_path: Path, monkeypatch):
+    (tmp_path / "mobilenetv2_100.safetensors").write_text("a plan only hashes it")
     monkeypatch.setenv("CASSAVA_DATA", str(cassava))
-    monkeypatch.setenv("ABLATE_WEIGHTS", str(cassava.parents[1] / "weights"))
+    monkeypatch.setenv("ABLATE_WEIGHTS", str(tmp_path))
     for name in ("digits", "cassava", "cassava-cpu"):
         done = ablate("plan", RECIPES / f"{name}.yaml", "--json")
         assert done.exit_code == 0, done.output

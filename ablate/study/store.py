@@ -50,9 +50,9 @@ class Store:
         try:
             for name in (".work", ".locks", ".studies"):
                 (self.root / name).mkdir(parents=True, exist_ok=True)
-            probe = self.root / ".work" / f".{os.getpid()}"
+            probe = self.root / ".work" / ".writable"  # one name, so that a kill leaves no more than one
             probe.write_text("")
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise AblateError(
                 f"{self.root}: the stage store cannot be written ({error.strerror}); set ABLATE_STORE or "

@@ -156,6 +156,19 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path, place: str):
         Store(tmp_path / place).make_writable()
 
 
+def test_a_kill_while_a_place_is_tried_leaves_nothing_for_long(store, monkeypatch):
+    def killed(*_args: object, **_kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            store.make_writable()
+    assert list((store.root / ".work").iterdir())
+    make_store(store.root)
+    assert not list((store.root / ".work").iterdir())
+
+
 @pytest.mark.parametrize("call", ["rename", "fsync"])
 def test_a_full_disk_publishes_nothing_and_loses_nothing(store, monkeypatch, call: str):
     def full(*_args: object) -> None:
