@@ -61,19 +61,25 @@ def read_seal(folder: Path) -> dict[str, Any] | None:
     return content if content.pop("seal", None) == _own_checksum(content) else None
 
 
-def is_whole(folder: Path) -> bool:
-    """Whether a folder is sealed and its files are those that were sealed.
+def whole_seal(folder: Path) -> dict[str, Any] | None:
+    """A folder's `DONE.json` if its files are those that were sealed, else None.
 
     Files whose size and time are as they were are taken to be the same; others are read.
     """
     content = read_seal(folder)
     if content is None:
-        return False
+        return None
     stamps = content.get("stamps", {})
-    return all(
+    whole = all(
         stamps.get(name) == _stamp(folder / name) or _matches(folder / name, digest)
         for name, digest in content["files"].items()
     )
+    return content if whole else None
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a folder is sealed and its files look like those that were sealed; see `whole_seal`."""
+    return whole_seal(folder) is not None
 
 
 def damaged_files(folder: Path) -> Iterator[str]:

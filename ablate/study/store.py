@@ -39,7 +39,8 @@ class Store:
 
     def __init__(self, root: Path):
         self.root = root.absolute()
-        self._whole: set[str] = set()
+        self._seals: dict[str, dict[str, Any]] = {}
+        """Of the stages that have been found whole, so that each is looked at once."""
 
     def make_writable(self) -> None:
         """Make the store's folders.
@@ -61,9 +62,9 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Whether a stage is finished and its files look as they were written; see `sealed.is_whole`."""
-        if key not in self._whole and sealed.is_whole(self.root / key):
-            self._whole.add(key)
-        return key in self._whole
+        if key not in self._seals and (seal := sealed.whole_seal(self.root / key)):
+            self._seals[key] = seal
+        return key in self._seals
 
     def is_damaged(self, key: str) -> bool:
         """Whether a stage was finished and is not whole any more."""
@@ -75,13 +76,12 @@ class Store:
 
     def result(self, key: str) -> dict[str, Any]:
         """What a finished stage says of itself: `status`, `seconds`, `label`, `finished`."""
-        content = sealed.read_seal(self.root / key)
-        assert content is not None, key
-        return content
+        assert self.has(key), key
+        return self._seals[key]
 
     def status(self, key: str) -> str | None:
         """`ok` or `diverged`; None for a stage that is not finished."""
-        return str(self.result(key)["status"]) if self.has(key) else None
+        return str(self._seals[key]["status"]) if self.has(key) else None
 
     def keys(self) -> list[str]:
         """All stages that have been published, whole or not."""
@@ -166,7 +166,7 @@ class Store:
         Raises:
             AblateError: The disk is not writable.
         """
-        self._whole.discard(key)
+        self._seals.pop(key, None)
         aside = self.root / ".damaged"
         if not any(sealed.damaged_files(self.root / key)):
             return False

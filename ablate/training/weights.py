@@ -51,9 +51,8 @@ def load_optimizer(learn: Learner, folder: Path, *, rates: bool) -> None:
         for groups in ("hypers", "param_groups"):  # fastai's name, torch's name
             if groups in own:
                 state[groups] = own[groups]
-    if (
-        "hypers" in own
-    ):  # torch's optimizers find the device themselves, and leave some of the state on the CPU
+    if "hypers" in own:
+        # torch's optimizers find the device themselves, and leave some of the state on the CPU
         state = _to(state, next(learn.model.parameters()).device)
     learn.opt.load_state_dict(state)
 
