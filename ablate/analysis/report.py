@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from io import StringIO
 from pathlib import Path
@@ -17,6 +16,7 @@ from ablate.analysis.metrics import metric_values
 from ablate.analysis.names import METRIC_NAMES, shown_in
 from ablate.analysis.saved import StudyFiles
 from ablate.analysis.wording import answer, effects_rows, level
+from ablate.files import replace_file
 
 __all__ = ["effects_rows", "write_report"]
 
@@ -184,10 +184,5 @@ def svg(figure: Figure) -> str:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replaces a file by a finished one, so that a reader never meets half of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Replace a file by a finished one; see `ablate.files.replace_file`."""
+    replace_file(path, lambda to: to.write_text(text, encoding="utf-8"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ruamel.yaml import YAML
 
 from ablate.errors import AblateError
+from ablate.files import replace_file, sweep
 from ablate.recipe.problems import suggestion
 from ablate.sealed import checksum, sync
 from ablate.study.graph import Plan, Stage, Trial
@@ -152,8 +153,6 @@ class Study:
 
     def begin(self, recipe: Recipe, plan: str) -> None:
         """Write what the study is; outputs of another plan go, so that the folder never holds a mixture."""
-        from ablate.study.tables import replace_file, sweep
-
         yaml, text = YAML(), io.StringIO()
         yaml.dump(recipe.to_dict(), text)
         sweep(self.folder)
@@ -167,14 +166,10 @@ class Study:
 
     def describe(self, plan: str) -> None:
         """Write `plan.json`."""
-        from ablate.study.tables import replace_file
-
         replace_file(self.folder / "plan.json", lambda path: path.write_text(plan))
 
     def finish(self) -> None:
         """Mark the outputs as those of the plan, unless a trial failed: the same command tries it again."""
-        from ablate.study.tables import replace_file
-
         if set(self.trials.status) & {"pending", "failed"}:
             return
         for path in (self.folder / name for name in (*OUTPUTS, *PLOTS)):
@@ -192,12 +187,10 @@ class Study:
         trials = tables.trials_table(plan, store, failed, predictions)
         history = tables.history_table(plan, store)
         self._write_failures(failed)
-        tables.replace_file(self.folder / "trials.csv", lambda path: trials.to_csv(path, index=False))
-        tables.replace_file(self.folder / "history.csv", lambda path: history.to_csv(path, index=False))
+        replace_file(self.folder / "trials.csv", lambda path: trials.to_csv(path, index=False))
+        replace_file(self.folder / "history.csv", lambda path: history.to_csv(path, index=False))
         if len(predictions):
-            tables.replace_file(
-                self.folder / "predictions.parquet", lambda path: predictions.to_parquet(path)
-            )
+            replace_file(self.folder / "predictions.parquet", lambda path: predictions.to_parquet(path))
             self.analyse()
 
     def failures(self) -> dict[str, str]:
@@ -206,8 +199,6 @@ class Study:
         return json.loads(path.read_text()) if path.is_file() else {}
 
     def _write_failures(self, failed: Mapping[str, str]) -> None:
-        from ablate.study.tables import replace_file
-
         if failed:
             content = json.dumps(dict(failed), indent=1)
             replace_file(self.folder / FAILURES, lambda path: path.write_text(content))
@@ -219,7 +210,6 @@ class Study:
         from ablate.analysis.contrasts import Contrast
         from ablate.analysis.effects import effects
         from ablate.analysis.report import write_report
-        from ablate.study.tables import replace_file
 
         plan = self.plan
         found = effects(

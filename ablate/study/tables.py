@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import re
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
 
 import pandas as pd
 
 from ablate import sealed
 from ablate.analysis.metrics import metric_values
 from ablate.analysis.names import METRIC_NAMES
-from ablate.errors import AblateError
 from ablate.study.graph import Plan, Trial
 from ablate.study.store import Store
-
-_TEMPORARY = re.compile(r"\..+\.(\d+)(\.tmp)?")
-"""The name of an unfinished file, with the process that writes it."""
 
 
 def status_of(trial: Trial, store: Store, failed: Mapping[str, str]) -> str:
@@ -98,42 +89,3 @@ def trials_table(
 
 def _factors(plan: Plan) -> list[str]:
     return plan.factors or list(dict.fromkeys(name for trial in plan.trials for name in trial.levels))
-
-
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file under another name, then rename it: whatever happens, there is the old one or the new one.
-
-    Raises:
-        AblateError: The folder cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        sealed.sync(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        raise AblateError(
-            f"{path}: cannot be written ({error.strerror}); free the place or use another --out."
-        ) from None
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-
-
-def sweep(folder: Path) -> None:
-    """Remove the unfinished files of processes that are gone."""
-    for path in folder.rglob(".*"):
-        match = _TEMPORARY.fullmatch(path.name)
-        if match and not _is_alive(int(match[1])):
-            path.unlink(missing_ok=True)
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True

@@ -88,7 +88,7 @@ def test_the_same_files_give_the_same_report(folder: Path):
     first = [(folder / name).read_bytes() for name in names]
     write_report(folder)
     assert [(folder / name).read_bytes() for name in names] == first
-    assert not [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
 
 
 def test_the_winner_is_scored_on_the_test_split(folder: Path):

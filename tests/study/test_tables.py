@@ -12,16 +12,10 @@ import pytest
 from tiny_stores import flip
 
 from ablate.errors import AblateError, Damaged, Terminated
+from ablate.files import replace_file, sweep
 from ablate.study.store import Store
 from ablate.study.study import Study
-from ablate.study.tables import (
-    history_table,
-    predictions_table,
-    replace_file,
-    status_of,
-    sweep,
-    trials_table,
-)
+from ablate.study.tables import history_table, predictions_table, status_of, trials_table
 
 
 def test_nothing_finished_gives_empty_tables_and_pending_trials(finished: Study, tmp_path: Path):
@@ -99,7 +93,7 @@ def test_unfinished_files_of_processes_that_are_gone_are_swept(tmp_path: Path):
     )
     dead, alive = int(gone.stdout), os.getppid()
     (tmp_path / "plots").mkdir()
-    left = [f".trials.csv.{dead}", f"plots/.curves.svg.{dead}.tmp"]
+    left = [f".trials.csv.{dead}", f"plots/.curves.svg.{dead}"]
     others = [f".trials.csv.{alive}", f".trials.csv.{os.getpid()}", "trials.csv", ".finished", ".hidden.csv"]
     for name in (*left, *others):
         (tmp_path / name).write_text("")
