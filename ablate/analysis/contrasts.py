@@ -14,7 +14,8 @@ class Contrast:
 
     `weights` sum to 0, so that what all variants have in common cancels. A contrast that is not `primary` is
     exploratory: it gets no adjusted p-value. `unequal_epochs` flags variants that trained for different
-    numbers of epochs.
+    numbers of epochs. `aliases` names the effects that a fractional design cannot tell from this one: the sum
+    stands for all of them together, each with its sign.
 
     Raises ValueError when the weights are all zero or do not sum to 0.
     """
@@ -25,12 +26,18 @@ class Contrast:
     weights: dict[str, float] = field(hash=False)
     primary: bool = True
     unequal_epochs: bool = False
+    aliases: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not any(self.weights.values()) or abs(sum(self.weights.values())) > 1e-9:
             raise ValueError(
                 f"the weights of contrast {self.name!r} must sum to 0 and not all be 0: {self.weights}"
             )
+
+    @property
+    def variants(self) -> list[str]:
+        """The variants that count in it."""
+        return [variant for variant, weight in self.weights.items() if weight]
 
     def to_dict(self) -> dict[str, Any]:
         """The contrast as plain JSON types, as `plan.json` keeps it."""
@@ -39,7 +46,7 @@ class Contrast:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Contrast:
         """The contrast that `to_dict` wrote."""
-        return cls(**values)
+        return cls(**values | {"aliases": tuple(values.get("aliases", ()))})
 
 
 def against_baseline(variants: list[str], baseline: str) -> list[Contrast]:

@@ -3,128 +3,255 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ablate.analysis import names
 from ablate.analysis.contrasts import Contrast, against_baseline
-from ablate.analysis.crossed import crossed_mean, seed_mean, t_interval
-from ablate.analysis.metrics import Metric, find_metric, require_columns
-from ablate.analysis.names import METRIC_UNITS
+from ablate.analysis.crossed import Interval, t_interval
+from ablate.analysis.looks import nominal_levels, sequential_p
+from ablate.analysis.mcnemar import fixed_models
+from ablate.analysis.measure import CROSSED, LINEAR, Measured, measure
+from ablate.analysis.metrics import Metric, find_metric
+from ablate.analysis.needed import Variances, detectable_by, needed
 from ablate.analysis.pairing import PairedPredictions
+from ablate.analysis.predicted import require_columns
+from ablate.analysis.verdicts import SIGNIFICANCE, holm, verdict
 
-COLUMNS = [
-    *(
-        "factor",
-        "level",
-        "contrast",
-        "metric",
-        "n_seeds",
-        "effect",
-        "ci_low",
-        "ci_high",
-        "p_value",
-        "p_adjusted",
-    ),
-    *("verdict", "seed_ci_low", "seed_ci_high", "primary"),
+_ESTIMATES = (
+    "effect",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "p_adjusted",
+    "verdict",
+    "seed_ci_low",
+    "seed_ci_high",
+)
+COLUMNS = ["factor", "level", "contrast", "metric", "n_seeds", *_ESTIMATES, "primary"]
+DETAILS = [
+    *("contrast", "metric", "n_items", "n_cases", "interval", "confidence", "se", "df", "seed_se", "item_se"),
+    *("detectable_effect", "more_seeds", "images_needed", "look", "note"),
 ]
-SIGNIFICANCE = 0.05
 
 
-def effects(
+@dataclass(frozen=True)
+class Analysis:
+    """What a study's tables say.
+
+    Attributes:
+        effects: A row per contrast and metric, with the columns of `effects.csv`.
+        details: The same rows: `interval` (what it is made of: `seeds and images`, `linear model`, `folds` or
+            `none`) and its `confidence`; `n_items` and `n_cases` (groups, where items have them); the
+            standard error `se`, Satterthwaite's degrees of freedom of it, and the parts of it that seeds and
+            items give (se² = seed_se² + item_se²); `detectable_effect`, at 80% power with this study's
+            variances; for the study's undecided effects `more_seeds` that would decide them or else the
+            `images_needed`; the `look` that decided, in seeds; a `note` for the reader.
+        pairs: McNemar's test for each pair of models; see `mcnemar.fixed_models`.
+    """
+
+    effects: pd.DataFrame
+    details: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+def effects(trials: pd.DataFrame, predictions: pd.DataFrame, **options: Any) -> pd.DataFrame:
+    """A row per contrast and metric, with the columns of `effects.csv` in their order.
+
+    Works on tables from anywhere; see `analyse` for the columns that they need, the options and the errors.
+    """
+    return analyse(trials, predictions, **options).effects
+
+
+def analyse(
     trials: pd.DataFrame,
     predictions: pd.DataFrame,
     *,
     contrasts: Sequence[Contrast] | None = None,
     baseline: str = "baseline",
-    metrics: Sequence[str] = ("accuracy", "balanced_accuracy", "log_loss"),
+    metrics: Sequence[str] = names.DEFAULT_METRICS,
     metric: str = "accuracy",
     smallest_effect: float = 0.005,
     confidence: float = 0.95,
-) -> pd.DataFrame:
-    """A row per contrast and metric, with the columns of `effects.csv` in their order.
+    looks: Sequence[int] | None = None,
+    classes: Sequence[str] | None = None,
+    n_folds: int | None = None,
+) -> Analysis:
+    """The effects of a study, and what stands behind them.
 
-    `trials` needs `variant, seed`; `predictions` needs `variant, seed, item, target, pred` and, for log loss,
-    `p_0 … p_{K-1}`; `fold`, `status` and `split` are used where they are. Without `contrasts`, each variant
-    is compared with the baseline. Only the seeds and folds count that have finished (`status` is `ok`) in all
-    variants of a contrast.
+    `trials` needs `variant, seed`; `predictions` needs `variant, seed, item, target, pred` and, for log loss
+    and others, `p_0 … p_{K-1}`; `fold`, `status`, `split` and `group` are used where they are. Only trials
+    count that have finished (`status` is `ok`), and of these the seeds and folds that all variants of a
+    contrast have; where a contrast of more than two variants lacks some, a linear model bridges them.
 
     `effect` is the mean over seeds of the difference in the metric, in the metric's unit (accuracy: a share,
-    0.01 is a point), folds pooled. `ci_*` and `p_value` are about new images and new seeds: crossed random
-    effects of seeds and items (see `crossed`). `seed_ci_*` is about new seeds on these images: the paired t
-    interval. `p_adjusted` is Holm's over the primary contrasts on `metric`, the study's. One seed gives an
-    effect, no interval. `smallest_effect` is in the unit of `metric` and used for all metrics in that unit.
+    0.01 is a point), folds pooled or averaged as `Metric.pooled` says. `ci_*` and `p_value` are about new
+    images and new seeds: crossed random effects of seeds and items, or of seeds and groups (`crossed`).
+    `seed_ci_*` is about new seeds on these images: the paired t interval. One seed with several folds has the
+    corrected interval of Nadeau and Bengio; one seed alone an effect and no interval.
 
-    Raises AblateError for an unknown metric or baseline, missing columns, NaN predictions of a finished
-    trial, and items that do not match between the variants of a contrast.
+    Args:
+        trials: A row per trial.
+        predictions: A row per trial and item.
+        contrasts: What is compared; default, each variant with the baseline.
+        baseline: The variant to compare with, where no contrasts are given.
+        metrics: What to measure beside the study's metric; these are exploratory.
+        metric: The study's metric: `p_adjusted` is Holm's over the primary contrasts on it.
+        smallest_effect: In the unit of `metric`, used for all metrics in that unit.
+        confidence: Of all intervals, unless there are looks.
+        looks: The numbers of seeds at which the study was looked at. A contrast is decided at the first look
+            that can; its further seeds are not used. The intervals' confidence is that of the look.
+        classes: The names of the class codes, for metrics such as `recall:melanoma`.
+        n_folds: Of the cross-validation, where only some folds were run.
+
+    Raises:
+        AblateError: An unknown metric, class or baseline, missing columns, NaN predictions of a finished
+            trial, or items, targets or groups that do not match between trials.
     """
     require_columns(trials, ["variant", "seed"], "trials")
-    chosen = [find_metric(name) for name in dict.fromkeys([*metrics, metric])]
+    chosen = [find_metric(name, classes) for name in dict.fromkeys([*metrics, metric])]
+    own = next(each for each in chosen if each.name == metric)
     if contrasts is None:
         contrasts = against_baseline(list(trials["variant"]), baseline)
     paired = PairedPredictions(trials, predictions)
-    rows = [
-        _measure(paired, contrast, each, confidence) | {"primary": contrast.primary and each.name == metric}
-        for contrast in contrasts
-        for each in chosen
-    ]
-    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"primary": bool, "n_seeds": int})
-    frame["p_adjusted"] = holm(frame["p_value"].where(frame["primary"]).to_numpy(dtype=float))
-    frame["verdict"] = [
-        verdict(
-            row["ci_low"],
-            row["ci_high"],
-            row["p_adjusted"] if row["primary"] else row["p_value"],
-            smallest_effect if METRIC_UNITS[row["metric"]] == METRIC_UNITS[metric] else 0.0,
-            find_metric(row["metric"]).higher_is_better,
-        )
-        for row in frame.to_dict("records")
-    ]
-    return frame.astype({"verdict": str})
+    table = _Table(paired, contrasts, own, smallest_effect, n_folds)
+    seeds = list(dict.fromkeys(trials["seed"]))
+    decisions = _decide(table, seeds, confidence, looks)
+    rows, details = [], []
+    for contrast, decision in zip(contrasts, decisions, strict=True):
+        for each in chosen:
+            row, detail = table.row(contrast, each, decision)
+            rows.append(row)
+            details.append(detail)
+    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"primary": bool, "n_seeds": int, "verdict": str})
+    return Analysis(frame, pd.DataFrame(details, columns=DETAILS), fixed_models(paired, contrasts))
 
 
-def _measure(
-    paired: PairedPredictions, contrast: Contrast, metric: Metric, confidence: float
-) -> dict[str, object]:
-    table = paired.table(contrast, metric)
-    estimate = crossed_mean(table)
-    interval = t_interval(estimate, confidence)
-    by_seed = t_interval(seed_mean(np.nanmean(table, axis=1) if table.size else np.empty(0)), confidence)
-    return {
-        "factor": contrast.factor,
-        "level": contrast.level,
-        "contrast": contrast.name,
-        "metric": metric.name,
-        "n_seeds": len(table),
-        "effect": estimate.mean,
-        "ci_low": interval.low,
-        "ci_high": interval.high,
-        "p_value": interval.p_value,
-        "seed_ci_low": by_seed.low,
-        "seed_ci_high": by_seed.high,
-    }
+@dataclass(frozen=True)
+class _Decision:
+    """With which seeds and confidence a contrast is judged, and on the study's metric with which p-value."""
+
+    seeds: list[Hashable]
+    confidence: float
+    p_adjusted: float = math.nan
+    factor: float = 1.0
+    look: float = math.nan
 
 
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's adjusted p-values (Scand J Stat 1979); NaN stays NaN and is not counted."""
-    adjusted = np.full(len(p_values), np.nan)
-    known = int((~np.isnan(p_values)).sum())
-    order = np.argsort(p_values)[:known]  # NaN sorts last
-    # statsmodels' multipletests gives the same, and collects all garbage each time: slow beside torch
-    adjusted[order] = np.minimum(np.maximum.accumulate(p_values[order] * np.arange(known, 0, -1)), 1.0)
-    return adjusted
+def _decide(
+    table: _Table, seeds: list[Hashable], confidence: float, looks: Sequence[int] | None
+) -> list[_Decision]:
+    """Judges each contrast at the first look that decides it, else at the last; without looks there is one.
 
-
-def verdict(low: float, high: float, p_value: float, smallest_effect: float, higher_is_better: bool) -> str:
-    """`negligible`, `helps`, `hurts` or `undecided`, from an interval and a p-value; NaN decides nothing.
-
-    An interval within ± smallest_effect is negligible, however sure its sign.
+    Holm's procedure goes over sequential p-values (see `looks`): the smallest so far of each contrast, since
+    what is rejected at one look stays rejected.
     """
-    if math.isnan(low) or math.isnan(high):
-        return "undecided"
-    if -smallest_effect <= low and high <= smallest_effect:
-        return "negligible"
-    if p_value < SIGNIFICANCE:
-        return "helps" if (low + high > 0) == higher_is_better else "hurts"
-    return "undecided"
+    contrasts = table.contrasts
+    reached = [n for n in looks if n <= len(seeds)] or looks[:1] if looks else [len(seeds)]
+    smallest = np.full(len(contrasts), np.nan)
+    made: list[_Decision | None] = [None] * len(contrasts)
+    for k, n in enumerate(reached):
+        level = nominal_levels(looks)[k] if looks else 1 - confidence
+        decision = _Decision(seeds[:n], 1 - level)
+        undecided = [i for i, one in enumerate(made) if one is None]
+        intervals = {i: table.interval(contrasts[i], decision) for i in undecided}
+        for i, interval in intervals.items():
+            if contrasts[i].primary:
+                p = sequential_p(interval.p_value, looks, k) if looks else interval.p_value
+                smallest[i] = np.fmin(smallest[i], p)
+        adjusted = holm(smallest)
+        known = int((~np.isnan(smallest)).sum())
+        factor = float(max(known - int((adjusted < SIGNIFICANCE).sum()), 1))
+        for i, interval in intervals.items():
+            p = adjusted[i] if contrasts[i].primary else interval.p_value
+            decided = table.verdict(interval, p) != "undecided" and contrasts[i].primary
+            if decided or n == reached[-1]:
+                look = n if looks and decided else math.nan
+                made[i] = _Decision(seeds[:n], 1 - level, adjusted[i], factor, look)
+    return [one for one in made if one is not None]
+
+
+class _Table:
+    """The contrasts of a study, measured."""
+
+    def __init__(
+        self,
+        paired: PairedPredictions,
+        contrasts: Sequence[Contrast],
+        metric: Metric,
+        smallest_effect: float,
+        n_folds: int | None,
+    ) -> None:
+        self.paired, self.contrasts, self.metric = paired, contrasts, metric
+        self.smallest_effect, self.n_folds = smallest_effect, n_folds
+        self.model = [contrast for contrast in contrasts if contrast.primary]
+        self._measured: dict[tuple[str, str, int], Measured] = {}
+
+    def measured(self, contrast: Contrast, metric: Metric, seeds: list[Hashable]) -> Measured:
+        key = (contrast.name, metric.name, len(seeds))
+        if key not in self._measured:
+            self._measured[key] = measure(
+                self.paired, contrast, metric, seeds=seeds, model=self.model, n_folds=self.n_folds
+            )
+        return self._measured[key]
+
+    def interval(self, contrast: Contrast, decision: _Decision) -> Interval:
+        found = self.measured(contrast, self.metric, decision.seeds)
+        return t_interval(found.estimate, decision.confidence)
+
+    def verdict(self, interval: Interval, p_value: float, metric: Metric | None = None) -> str:
+        name = (metric or self.metric).name
+        smallest = self.smallest_effect if names.unit(name) == names.unit(self.metric.name) else 0.0
+        return verdict(interval.low, interval.high, p_value, smallest, names.higher_is_better(name))
+
+    def row(
+        self, contrast: Contrast, metric: Metric, decision: _Decision
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A row of the effects and of the details."""
+        found = self.measured(contrast, metric, decision.seeds)
+        estimate, interval = found.estimate, t_interval(found.estimate, decision.confidence)
+        by_seed = t_interval(found.by_seed, decision.confidence)
+        primary = contrast.primary and metric.name == self.metric.name
+        p_adjusted = decision.p_adjusted if primary else math.nan
+        reached = self.verdict(interval, p_adjusted if primary else interval.p_value, metric)
+        row = {
+            "factor": contrast.factor,
+            "level": contrast.level,
+            "contrast": contrast.name,
+            "metric": metric.name,
+            "n_seeds": found.n_seeds,
+            "effect": estimate.mean,
+            "ci_low": interval.low,
+            "ci_high": interval.high,
+            "p_value": interval.p_value,
+            "p_adjusted": p_adjusted,
+            "verdict": reached,
+            "seed_ci_low": by_seed.low,
+            "seed_ci_high": by_seed.high,
+            "primary": primary,
+        }
+        detail = {
+            "contrast": contrast.name,
+            "metric": metric.name,
+            "n_items": found.n_items,
+            "n_cases": found.n_cases,
+            "interval": found.interval,
+            "confidence": decision.confidence if not math.isnan(estimate.se) else math.nan,
+            "se": estimate.se,
+            "df": estimate.df,
+            "seed_se": math.sqrt(estimate.seed_part),
+            "item_se": math.sqrt(estimate.item_part) if not math.isnan(estimate.se) else math.nan,
+            "detectable_effect": detectable_by(estimate, alpha=1 - decision.confidence),
+            "look": decision.look if primary else math.nan,
+            "note": " ".join(found.notes),
+        }
+        if primary and reached == "undecided" and found.interval in (CROSSED, LINEAR):
+            variances = Variances.of(estimate, found.n_seeds, found.n_cases)
+            alpha = (1 - decision.confidence) / decision.factor
+            what = needed(variances, self.smallest_effect, decision.confidence, alpha)
+            detail |= {"more_seeds": what.more_seeds, "images_needed": what.cases}
+        return row, detail

@@ -1,173 +1,219 @@
-"""Metrics of one trial's predictions: the score, and the value that each item adds to it.
+"""Metrics as what each item adds: n values whose plain mean is the metric of the n items.
 
-A table of predictions has a row per item: `target` and `pred` are class codes, `p_0 … p_{K-1}` probabilities.
-Above 1,000 classes only the top ones are kept, and `p_target` holds the probability of the true class.
+An analysis over items works on these values. For metrics that are no plain mean, value − metric is the item's
+influence (delta method): the derivative of the metric by the item's weight, times n. So what holds for means,
+such as the variance of a mean, holds for all metrics, to first order.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from sklearn import metrics as sklearn_metrics
 
-from ablate.analysis.names import METRIC_NAMES
+from ablate.analysis import names
+from ablate.analysis.predicted import TRIAL, Predicted, check_complete, trials_of
+from ablate.analysis.ranking import average_precision_values, roc_auc_values
 from ablate.errors import AblateError
 
-TRIAL = ["variant", "seed", "fold"]
-"""The columns that name a trial."""
+BINS = 15
+"""Of equal width, of the expected calibration error."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of one trial's predictions.
+    """A metric of predictions.
 
-    `score` maps a table of n predictions to a number; `item_values` maps it to n numbers, one per row, whose
-    plain mean is the score. The second is what an analysis over items works on.
+    Attributes:
+        name: As `names` has it.
+        values: From n predictions to n numbers whose mean is the metric; NaN where it is not defined, as that
+            of a class which no item has.
+        within_class: Whether it is made of means over the items of each class, whose numbers count as given;
+            items are then compared with items of their own class.
+        pooled: Whether scores of different models can stand in one order. If not, a cross-validation takes
+            the mean over folds, else the metric of all out-of-fold predictions together.
     """
 
     name: str
-    higher_is_better: bool
-    score: Callable[[pd.DataFrame], float]
-    item_values: Callable[[pd.DataFrame], np.ndarray]
+    values: Callable[[Predicted], np.ndarray]
+    within_class: bool = False
+    pooled: bool = True
+
+    def score(self, predicted: Predicted) -> float:
+        """The metric; NaN where it is not defined."""
+        return float(self.values(predicted).mean())
 
 
-def hits(predictions: pd.DataFrame) -> np.ndarray:
-    """1.0 where the predicted class is the true one, else 0.0; shape (n,)."""
-    return (predictions["target"].to_numpy() == predictions["pred"].to_numpy()).astype(float)
+def find_metric(name: str, classes: Sequence[str] | None = None) -> Metric:
+    """The metric of that name; `classes` are the names of the codes 0, 1, …, for those such as `recall:cat`.
+
+    Raises AblateError that lists the names when there is no such metric or class.
+    """
+    parts = names.parse(name)
+    if parts is None:
+        known = ", ".join(names.known_metrics())
+        raise AblateError(f"There is no metric {name!r}; choose one of {known}.")
+    if parts.k is not None:
+        k = parts.k
+        return Metric(name, lambda predicted: _top_k(predicted, k))
+    if parts.family in _PLAIN:
+        return Metric(name, _PLAIN[parts.family], within_class=parts.family == "balanced_accuracy")
+    of = None if parts.of is None else _class_code(name, parts.of, classes)
+    if parts.family in _RANKINGS:
+        rank = _RANKINGS[parts.family]
+        return Metric(
+            name, lambda predicted: _ranked(predicted, name, rank, of), parts.family == "roc_auc", False
+        )
+    count = _COUNTED[parts.family]
+    return Metric(
+        name, lambda predicted: count(predicted, _averaged(predicted, of)), parts.family == "recall"
+    )
 
 
-def class_weighted_hits(predictions: pd.DataFrame) -> np.ndarray:
-    """Hits × n / (K × n of the item's class), shape (n,); their mean is the mean recall."""
-    _, code, count = np.unique(predictions["target"].to_numpy(), return_inverse=True, return_counts=True)
-    return hits(predictions) * len(predictions) / (len(count) * count[code])
+def _class_code(name: str, of: str, classes: Sequence[str] | None) -> int | str:
+    if classes is None:
+        return int(of) if of.isdecimal() else of
+    if of not in classes:
+        raise AblateError(f"The metric {name!r} is about no class of these data; they have {_few(classes)}.")
+    return list(classes).index(of)
 
 
-def surprise(predictions: pd.DataFrame) -> np.ndarray:
+def _few(classes: Sequence[str]) -> str:
+    return ", ".join(map(str, classes[:20])) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
+
+
+def metric_values(
+    predictions: pd.DataFrame,
+    metrics: Sequence[str],
+    split: str = "valid",
+    classes: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """A row per variant, seed and fold with its scores on one split: `variant, seed, fold`, then the metrics.
+
+    Trials come in the order of the table; a metric that is not defined for them is NaN. Raises AblateError
+    for an unknown metric, for missing columns, and for missing or NaN predictions, naming the trial.
+    """
+    chosen = [find_metric(name, classes) for name in metrics]
+    rows = []
+    for key, trial in trials_of(predictions, split):
+        check_complete(trial, key)
+        predicted = Predicted.read(trial)
+        rows.append((*key, *(metric.score(predicted) for metric in chosen)))
+    return pd.DataFrame(rows, columns=[*TRIAL, *metrics])
+
+
+def _surprise(predicted: Predicted) -> np.ndarray:
     """−log of the true class's probability in nats, shape (n,), clipped as scikit-learn does."""
-    chosen = _target_probability(predictions)
+    chosen = predicted.chance_of_target("log_loss")
     epsilon = np.finfo(chosen.dtype).eps
     return -np.log(np.clip(chosen.astype(float), epsilon, 1 - epsilon))
 
 
-def _accuracy(predictions: pd.DataFrame) -> float:
-    return float(sklearn_metrics.accuracy_score(predictions["target"], predictions["pred"]))
+def _top_k(predicted: Predicted, k: int) -> np.ndarray:
+    """1.0 where the true class is one of the k most probable; of equal ones the later class comes first."""
+    if predicted.rank_target is not None:
+        return (predicted.rank_target <= k).astype(float)
+    table, target = predicted.table(f"top_{k}_accuracy"), predicted.target.astype(int)[:, None]
+    own = np.take_along_axis(table, target, axis=1)
+    later = np.arange(table.shape[1]) > target
+    return (((table > own) | ((table == own) & later)).sum(axis=1) < k).astype(float)
 
 
-def _balanced_accuracy(predictions: pd.DataFrame) -> float:
-    # recall over the classes present: balanced_accuracy_score without its warning for a class that is absent
-    present = np.unique(predictions["target"].to_numpy())
-    return float(
-        sklearn_metrics.recall_score(
-            predictions["target"], predictions["pred"], labels=present, average="macro"
-        )
-    )
+def _calibration_error(predicted: Predicted) -> np.ndarray:
+    """How far confidence and hits are apart, within bins of equal confidence (Guo et al., ICML 2017).
 
-
-def _log_loss(predictions: pd.DataFrame) -> float:
-    if "p_target" in predictions:  # too many classes: the other probabilities were not kept
-        return float(surprise(predictions).mean())
-    table = np.clip(_probabilities(predictions), 0, 1)
-    _target_codes(predictions, table.shape[1])
-    return float(sklearn_metrics.log_loss(predictions["target"], table, labels=np.arange(table.shape[1])))
-
-
-METRICS: dict[str, Metric] = {
-    name: Metric(name, METRIC_NAMES[name], score, item_values)
-    for name, score, item_values in [
-        ("accuracy", _accuracy, hits),
-        ("balanced_accuracy", _balanced_accuracy, class_weighted_hits),
-        ("log_loss", _log_loss, surprise),
-    ]
-}
-
-
-def find_metric(name: str) -> Metric:
-    """The metric of that name; raises AblateError that lists the names when there is none."""
-    if name not in METRICS:
-        raise AblateError(f"There is no metric {name!r}; choose one of {', '.join(METRICS)}.")
-    return METRICS[name]
-
-
-def metric_values(predictions: pd.DataFrame, metrics: Sequence[str], split: str = "valid") -> pd.DataFrame:
-    """A row per variant, seed and fold with its scores on one split: `variant, seed, fold`, then the metrics.
-
-    Trials come in the order of the table. A table without `split` or `fold` is one split, one fold. Raises
-    AblateError for an unknown metric, for missing columns, and for missing or NaN values, naming the trial.
+    The confidence is the probability of the predicted class. Each item counts with the sign of its bin's gap.
     """
-    chosen = [find_metric(name) for name in metrics]
-    predictions = with_trial_columns(predictions, split)
-    rows = []
-    for key, trial in predictions.groupby(TRIAL, sort=False):
-        check_complete(trial, key)
-        rows.append((*key, *(metric.score(trial) for metric in chosen)))
-    return pd.DataFrame(rows, columns=[*TRIAL, *metrics])
+    table = predicted.table("expected_calibration_error")
+    confidence = np.take_along_axis(table, predicted.pred.astype(int)[:, None], axis=1)[:, 0].astype(float)
+    gap = confidence - predicted.hits
+    bins = confidence_bin(confidence)
+    return np.sign(np.bincount(bins, weights=gap, minlength=BINS))[bins] * gap
 
 
-def with_trial_columns(predictions: pd.DataFrame, split: str = "valid") -> pd.DataFrame:
-    """The rows of one split, with a `fold` column; raises AblateError when a needed column is missing."""
-    require_columns(predictions, ["variant", "seed", "target", "pred"], "predictions")
-    if "split" in predictions:
-        predictions = predictions[predictions["split"] == split]
-    return with_fold(predictions)
+def confidence_bin(confidence: np.ndarray) -> np.ndarray:
+    """The bin of each confidence, from 0 to BINS − 1; what lies on an edge is in the bin below."""
+    return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
 
-def with_fold(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with its fold, which is 0 where none is given."""
-    if "fold" not in table:
-        return table.assign(fold=0)
-    return table.fillna({"fold": 0}) if table["fold"].isna().any() else table
+def _averaged(predicted: Predicted, of: int | str | None) -> np.ndarray:
+    """The classes whose mean a metric is: one, or all that some item has; none where nothing has that one."""
+    return predicted.present if of is None else predicted.present[predicted.present == of]
 
 
-def require_columns(table: pd.DataFrame, columns: list[str], what: str) -> None:
-    """Raises AblateError when the table lacks one of the columns."""
-    missing = [column for column in columns if column not in table]
-    if missing:
-        raise AblateError(
-            f"The table of {what} has no column {', '.join(missing)}; it has {', '.join(table.columns)}."
-        )
+def _recall(predicted: Predicted, classes: np.ndarray) -> np.ndarray:
+    """Class-weighted hits: n / (classes × the class's items) for a hit, so that classes count alike."""
+    if not len(classes):
+        return np.full(len(predicted), np.nan)
+    position, has = _positions(predicted.target, classes)
+    items = np.bincount(position[has], minlength=len(classes))
+    return np.where(has, predicted.hits * len(predicted) / (len(classes) * items[position]), 0.0)
 
 
-def check_complete(trial: pd.DataFrame, key: Sequence[object]) -> None:
-    """Raises AblateError when a trial's classes or probabilities are missing or NaN; `key` names it."""
-    columns = ["target", "pred", *_probability_columns(trial), *(["p_target"] if "p_target" in trial else [])]
-    broken = trial[columns].isna()
-    if broken.to_numpy().any():
-        column = columns[int(broken.any().to_numpy().argmax())]
-        variant, seed, fold = key
-        raise AblateError(
-            f"Variant {variant}, seed {seed}, fold {fold} has predictions that are missing or NaN in "
-            f"{column} ({int(broken.any(axis=1).sum())} of {len(trial)} items); mark that trial as diverged "
-            "or leave it out."
-        )
+def _precision(predicted: Predicted, classes: np.ndarray) -> np.ndarray:
+    """Hits among what was predicted to be of a class; 0 for a class that never was."""
+    return _ratio_of_hits(predicted, classes, of_targets=0.0)
 
 
-def _probability_columns(predictions: pd.DataFrame) -> list[str]:
-    found = [column for column in predictions.columns if re.fullmatch(r"p_\d+", str(column))]
-    return sorted(found, key=lambda column: int(column[2:]))
+def _f1(predicted: Predicted, classes: np.ndarray) -> np.ndarray:
+    """Twice the hits over what was predicted to be of a class plus what is."""
+    return _ratio_of_hits(predicted, classes, of_targets=1.0)
 
 
-def _probabilities(predictions: pd.DataFrame) -> np.ndarray:
-    columns = _probability_columns(predictions)
-    if not columns:
-        raise AblateError("log_loss needs the probabilities p_0, p_1, …; add them or ask for other metrics.")
-    return predictions[columns].to_numpy()
+def _ratio_of_hits(predicted: Predicted, classes: np.ndarray, of_targets: float) -> np.ndarray:
+    """Per class, hits × (1 + of_targets) / (predicted + of_targets × targets), and the mean over classes.
+
+    With of_targets 0 that is the precision, with 1 the F1 score. The influence of an item on a ratio a/b is
+    (its part of a − ratio × its part of b) × n / b.
+    """
+    n, k = len(predicted), len(classes)
+    if not k:
+        return np.full(n, np.nan)
+    given, is_given = _positions(predicted.pred, classes)
+    target, is_target = _positions(predicted.target, classes)
+    hits = (1 + of_targets) * np.bincount(target[is_target], weights=predicted.hits[is_target], minlength=k)
+    size = np.bincount(given[is_given], minlength=k).astype(float)
+    size += of_targets * np.bincount(target[is_target], minlength=k)
+    per_item = np.divide(n / k, size, out=np.zeros(k), where=size > 0)
+    ratio = hits * per_item * k / n
+    values = np.full(n, ratio.mean())
+    values += is_target * (1 + of_targets) * predicted.hits * per_item[target]
+    values -= is_given * (ratio * per_item)[given]
+    return values - is_target * of_targets * (ratio * per_item)[target]
 
 
-def _target_codes(predictions: pd.DataFrame, n_classes: int) -> np.ndarray:
-    target = predictions["target"].to_numpy()
-    if not np.issubdtype(target.dtype, np.integer) or target.min() < 0 or target.max() >= n_classes:
-        raise AblateError(
-            f"log_loss needs targets that are class codes from 0 to {n_classes - 1}, as p_0, p_1, … are."
-        )
-    return target
+def _positions(codes: np.ndarray, classes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each code stands among the classes, which are sorted, and whether it does."""
+    position = np.clip(np.searchsorted(classes, codes), 0, len(classes) - 1)
+    return position, classes[position] == codes
 
 
-def _target_probability(predictions: pd.DataFrame) -> np.ndarray:
-    if "p_target" in predictions:
-        return predictions["p_target"].to_numpy()
-    table = _probabilities(predictions)
-    return np.take_along_axis(table, _target_codes(predictions, table.shape[1])[:, None], axis=1)[:, 0]
+def _ranked(
+    predicted: Predicted,
+    name: str,
+    rank: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    of: int | str | None,
+) -> np.ndarray:
+    """A ranking metric by the probability of one class; of class 1 of two, else the mean over all."""
+    table = predicted.table(name)
+    if of is None:
+        classes = np.array([1]) if table.shape[1] == 2 else predicted.present.astype(int)
+    else:
+        classes = np.array([of])
+    if not len(classes):
+        return np.full(len(predicted), np.nan)
+    if isinstance(of, str) or classes.max() >= table.shape[1]:
+        raise AblateError(f"The metric {name!r} is about no class of these data; they have {table.shape[1]}.")
+    return np.mean([rank(table[:, c], predicted.target == c) for c in classes], axis=0)
+
+
+_PLAIN: dict[str, Callable[[Predicted], np.ndarray]] = {
+    "accuracy": lambda predicted: predicted.hits,
+    "balanced_accuracy": lambda predicted: _recall(predicted, predicted.present),
+    "log_loss": _surprise,
+    "expected_calibration_error": _calibration_error,
+}
+_COUNTED = {"recall": _recall, "precision": _precision, "f1": _f1}
+_RANKINGS = {"roc_auc": roc_auc_values, "average_precision": average_precision_values}

@@ -1,18 +1,37 @@
-"""From tables of trials and predictions to one table of seeds × items per contrast, matched item by item."""
+"""From tables of trials and predictions to one table of seeds × cases per contrast, matched item by item."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from ablate.analysis.contrasts import Contrast
-from ablate.analysis.metrics import Metric, check_complete, require_columns, with_fold, with_trial_columns
+from ablate.analysis.metrics import Metric
+from ablate.analysis.predicted import Predicted, check_complete, require_columns, trials_of, with_fold
 from ablate.errors import AblateError
 
 Key = tuple[Hashable, Hashable, Hashable]
 """A trial: variant, seed, fold."""
+Folds = tuple[Hashable, ...]
+
+
+@dataclass(frozen=True)
+class Cases:
+    """A contrast's values of a metric: a row per paired seed, a column per case.
+
+    Attributes:
+        values: Shape (S, N); NaN where a seed has no paired prediction. A row's mean is the contrast of the
+            seed's metric. Cases are items, or groups where items come in groups.
+        strata: Shape (N,): cases are compared with cases of the same stratum.
+        n_items: How many items the cases are made of.
+    """
+
+    values: np.ndarray
+    strata: np.ndarray
+    n_items: int
 
 
 class PairedPredictions:
@@ -22,97 +41,216 @@ class PairedPredictions:
         """Splits the predictions by trial, each sorted by item.
 
         Only trials that stand in `trials`, with status `ok` where it has that column, are kept.
-        Raises AblateError for missing columns, NaN values and items that occur twice in a trial.
+        Raises AblateError for missing columns, NaN values, items that occur twice in a trial, and items whose
+        target or group differs between trials.
         """
         require_columns(predictions, ["item"], "predictions")
-        predictions = with_trial_columns(predictions)
         finished = finished_trials(trials)
         # numbers instead of ids: sorted and compared once per trial, so that 2 million rows take seconds
-        codes, self._items = pd.factorize(predictions["item"])
+        codes, self.items = pd.factorize(predictions["item"])
         predictions = predictions.assign(item=codes)
-        self._by_trial: dict[Key, pd.DataFrame] = {}
-        for (variant, seed, fold), trial in predictions.groupby(["variant", "seed", "fold"], sort=False):
-            key = (variant, seed, fold)
+        self.groups = _groups(predictions, self.items)
+        self._targets: np.ndarray | None = None
+        self._rows: dict[Key, np.ndarray] = {}
+        self._outcomes: dict[Key, Predicted] = {}
+        for key, trial in trials_of(predictions):
             if key in finished:
                 check_complete(trial, key)
-                self._by_trial[key] = trial.sort_values("item", ignore_index=True)
-        self._values: dict[tuple[str, Hashable, tuple[Hashable, ...], str], np.ndarray] = {}
+                trial = trial.sort_values("item", ignore_index=True)
+                self._rows[key] = trial["item"].to_numpy()
+                self._outcomes[key] = Predicted.read(trial)
+                self._check_items(key)
+        self._values: dict[tuple[str, Hashable, Folds, str], np.ndarray] = {}
 
-    def seeds(self, variants: Iterable[str]) -> dict[Hashable, tuple[Hashable, ...]]:
+    def seeds(self, variants: Iterable[str]) -> dict[Hashable, Folds]:
         """The seeds, and for each its folds, that every one of the variants has a finished trial for."""
-        pairs = [{key[1:] for key in self._by_trial if key[0] == variant} for variant in variants]
+        pairs = [{key[1:] for key in self._rows if key[0] == variant} for variant in variants]
         shared = set.intersection(*pairs) if pairs else set()
-        in_order = dict.fromkeys(key[1:] for key in self._by_trial if key[1:] in shared)
+        in_order = dict.fromkeys(key[1:] for key in self._rows if key[1:] in shared)
         seeds = dict.fromkeys(seed for seed, _ in in_order)
         return {seed: tuple(fold for other, fold in in_order if other == seed) for seed in seeds}
 
-    def table(self, contrast: Contrast, metric: Metric) -> np.ndarray:
-        """The contrast's value of a metric for each paired seed and each item, shape (S, N).
+    def cases(self, contrast: Contrast, metric: Metric, seeds: dict[Hashable, Folds]) -> Cases:
+        """The contrast's values on the seeds and folds given, which all its variants must have.
 
-        The folds of a seed are pooled: its row holds all items that they validated, and its mean is the
-        contrast of the out-of-fold scores. NaN marks items that a seed has no paired prediction for. Raises
-        AblateError when the items or their targets differ between the variants.
+        A seed's row holds all items that its folds validated, and its mean is the contrast of the out-of-fold
+        scores (or of the means over folds: see `Metric.pooled`). Raises AblateError when the items differ
+        between the variants.
         """
-        weights = {variant: weight for variant, weight in contrast.weights.items() if weight}
-        seeds = self.seeds(weights)
-        table = np.full((len(seeds), len(self._items)), np.nan)
+        table = np.full((len(seeds), len(self.items)), np.nan)
         for row, (seed, folds) in enumerate(seeds.items()):
-            items = self._check_same_items(list(weights), seed, folds)
+            items = self._shared_items(contrast.variants, seed, folds)
             difference = sum(
                 weight * self._item_values(variant, seed, folds, metric)
-                for variant, weight in weights.items()
+                for variant, weight in contrast.weights.items()
+                if weight
             )
             # weights such as 1/3 leave rounding errors where nothing differs
             table[row, items] = np.where(np.abs(difference) < 1e-12, 0.0, difference)
-        return table[:, ~np.isnan(table).all(axis=0)]
+        seen = ~np.isnan(table).all(axis=0)
+        return self._in_cases(table[:, seen], np.flatnonzero(seen), metric)
 
-    def _pooled(self, variant: str, seed: Hashable, folds: tuple[Hashable, ...]) -> pd.DataFrame:
-        parts = [self._by_trial[variant, seed, fold] for fold in folds]
-        return parts[0] if len(parts) == 1 else pd.concat(parts, ignore_index=True)
+    def scores(self, contrast: Contrast, metric: Metric, seed: Hashable, folds: Folds) -> np.ndarray:
+        """The contrast of the metric on each fold alone, shape (folds,)."""
+        return np.array(
+            [
+                sum(
+                    weight * metric.score(self._outcomes[variant, seed, fold])
+                    for variant, weight in contrast.weights.items()
+                    if weight
+                )
+                for fold in folds
+            ]
+        )
 
-    def _item_values(
-        self, variant: str, seed: Hashable, folds: tuple[Hashable, ...], metric: Metric
-    ) -> np.ndarray:
+    def trials(self, variants: Iterable[str], seeds: Sequence[Hashable]) -> list[Key]:
+        """The finished trials of some variants and seeds, in the order of the table."""
+        wanted, chosen = set(variants), set(seeds)
+        return [key for key in self._rows if key[0] in wanted and key[1] in chosen]
+
+    def n_items(self, variants: Iterable[str], seeds: Sequence[Hashable]) -> int:
+        """How many items the finished trials of some variants and seeds were scored on."""
+        rows = [self._rows[key] for key in self.trials(variants, seeds)]
+        return len(np.unique(np.concatenate(rows))) if rows else 0
+
+    def values(self, keys: Sequence[Key], metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+        """The values of several trials of one fold, shape (trials, cases), and the cases' strata."""
+        rows = self._rows[keys[0]]
+        for key in keys[1:]:
+            self._require_same_items(keys[0], key)
+        cases = self._in_cases(np.stack([metric.values(self._outcomes[key]) for key in keys]), rows, metric)
+        return cases.values, cases.strata
+
+    def predicted(self, variant: Hashable, seed: Hashable, fold: Hashable) -> Predicted:
+        """What one trial predicted, sorted by item; raises KeyError where it did not finish."""
+        return self._outcomes[variant, seed, fold]
+
+    def _in_cases(self, values: np.ndarray, items: np.ndarray, metric: Metric) -> Cases:
+        strata = np.zeros(len(items), dtype=int)
+        if metric.within_class and self._targets is not None:
+            strata = np.unique(self._targets[items], return_inverse=True)[1]
+        if self.groups is None:
+            return Cases(values, merge_small(strata), len(items))
+        grouped, strata = by_group(values, strata, np.unique(self.groups[items], return_inverse=True)[1])
+        return Cases(grouped, merge_small(strata), len(items))
+
+    def _item_values(self, variant: str, seed: Hashable, folds: Folds, metric: Metric) -> np.ndarray:
         key = (variant, seed, folds, metric.name)
         if key not in self._values:
-            self._values[key] = metric.item_values(self._pooled(variant, seed, folds))
+            parts = [self._outcomes[variant, seed, fold] for fold in folds]
+            self._values[key] = (
+                metric.values(Predicted.join(parts)) if metric.pooled else fold_mean(parts, metric)
+            )
         return self._values[key]
 
-    def _check_same_items(
-        self, variants: list[str], seed: Hashable, folds: tuple[Hashable, ...]
-    ) -> np.ndarray:
+    def _check_items(self, key: Key) -> None:
+        """Each item once, and with the target that it has in every other trial."""
+        rows, target = self._rows[key], self._outcomes[key].target
+        variant, seed, fold = key
+        where = f"variant {variant}, seed {seed}, fold {fold}"
+        if (twice := rows[1:] == rows[:-1]).any():
+            item = self.items[rows[1:][twice.argmax()]]
+            raise AblateError(
+                f"Item {item!r} is predicted more than once by {where}; give each validation image an `item` "
+                "id of its own."
+            )
+        if self._targets is None:
+            self._targets, self._known = (
+                np.empty(len(self.items), dtype=target.dtype),
+                np.zeros(len(self.items), bool),
+            )
+        known = self._known[rows]
+        if (odd := known & (self._targets[rows] != target)).any():
+            item = self.items[rows[odd.argmax()]]
+            raise AblateError(
+                f"The target of item {item!r} differs between trials: in {where} it is "
+                f"{target[odd.argmax()]!r}, elsewhere {self._targets[rows[odd.argmax()]]!r}; use the same "
+                "labels."
+            )
+        self._targets[rows], self._known[rows] = target, True
+
+    def _shared_items(self, variants: list[str], seed: Hashable, folds: Folds) -> np.ndarray:
         """The codes of the seed's items, in the order of `_item_values`."""
-        items: list[np.ndarray] = []
         for fold in folds:
-            first = self._by_trial[variants[0], seed, fold]
-            items.append(first["item"].to_numpy())
             for variant in variants[1:]:
-                other = self._by_trial[variant, seed, fold]
-                where = f"{variants[0]} and {variant} (seed {seed}, fold {fold})"
-                odd = np.setxor1d(first["item"], other["item"])
-                if len(odd):
-                    raise AblateError(
-                        f"The validation items of {where} do not match: {len(odd)} are in one of them only, "
-                        f"such as {self._items[odd[0]]!r}; compare variants on the same validation set."
-                    )
-                if not np.array_equal(first["item"], other["item"]):
-                    self._raise_repeated(variants, seed, fold)
-                differing = first["target"].to_numpy() != other["target"].to_numpy()
-                if differing.any():
-                    item = self._items[first["item"].to_numpy()[differing.argmax()]]
-                    raise AblateError(
-                        f"The target of item {item!r} differs between {where}; use the same labels."
-                    )
-        pooled = np.concatenate(items)
+                self._require_same_items((variants[0], seed, fold), (variant, seed, fold))
+        pooled = np.concatenate([self._rows[variants[0], seed, fold] for fold in folds])
         if len(np.unique(pooled)) < len(pooled):
-            self._raise_repeated(variants, seed, None)
+            raise AblateError(
+                f"An item is predicted in more than one fold by {variants[0]}, seed {seed}; give each "
+                "validation image an `item` id of its own."
+            )
         return pooled
 
-    def _raise_repeated(self, variants: list[str], seed: Hashable, fold: Hashable) -> None:
-        raise AblateError(
-            f"An item is predicted more than once by {' or '.join(variants)}, seed {seed}"
-            f"{'' if fold is None else f', fold {fold}'}; give each validation image an `item` id of its own."
-        )
+    def _require_same_items(self, one: Key, other: Key) -> None:
+        odd = np.setxor1d(self._rows[one], self._rows[other])
+        if len(odd):
+            raise AblateError(
+                f"The validation items of {one[0]} and {other[0]} (seed {other[1]}, fold {other[2]}) do not "
+                f"match: {len(odd)} are in one of them only, such as {self.items[odd[0]]!r}; compare "
+                "variants on the same validation set."
+            )
+
+
+def by_group(values: np.ndarray, strata: np.ndarray, groups: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The values of groups of items, shape (S, G), and their strata; each row keeps its mean.
+
+    A mean over items is a ratio, of the groups' sums to their sizes, so a group's value is the row's mean
+    plus what its items deviate from their stratum, times groups ÷ items (the ratio estimator: Cochran,
+    Sampling Techniques, 1977, ch. 6). Groups whose items are all of one stratum stay in it; if any group
+    mixes strata, all groups are one stratum.
+    """
+    n_groups = int(groups.max()) + 1
+    own = np.zeros(n_groups, dtype=int)
+    own[groups] = strata
+    pure = bool((own[groups] == strata).all())
+    table = np.full((len(values), n_groups), np.nan)
+    for row, given in enumerate(values):
+        present = ~np.isnan(given)
+        x, s, g = given[present], strata[present], groups[present]
+        deviation = x - (np.bincount(s, x) / np.maximum(np.bincount(s), 1))[s]
+        there = np.unique(g)
+        sums = np.bincount(g, deviation, minlength=n_groups)[there]
+        table[row, there] = x.mean() + sums * len(there) / len(x)
+    return table, own if pure else np.zeros(n_groups, dtype=int)
+
+
+def merge_small(strata: np.ndarray) -> np.ndarray:
+    """Strata of a single case, which has nothing to be compared with, are made one with the next smallest."""
+    codes, inverse, counts = np.unique(strata, return_inverse=True, return_counts=True)
+    by_size = np.argsort(counts, kind="stable")
+    alone = int((counts == 1).sum())
+    if not alone:
+        return inverse
+    merged = np.arange(len(codes))
+    merged[by_size[: max(alone, 2)]] = by_size[0]
+    return np.unique(merged[inverse], return_inverse=True)[1]
+
+
+def fold_mean(parts: list[Predicted], metric: Metric) -> np.ndarray:
+    """Values whose mean is the mean over folds of the metric, each item's deviation weighted by its fold."""
+    values = [metric.values(part) for part in parts]
+    score = float(np.mean([value.mean() for value in values]))
+    n = sum(map(len, parts))
+    return np.concatenate([score + n / (len(parts) * len(v)) * (v - v.mean()) for v in values])
+
+
+def _groups(predictions: pd.DataFrame, items: pd.Index) -> np.ndarray | None:
+    """The group of each item as a number, None where no item has one; an item without is its own group."""
+    if "group" not in predictions:
+        return None
+    pairs = predictions[["item", "group"]].drop_duplicates()
+    pairs = pairs.assign(group=pairs["group"].where(pairs["group"] != ""))
+    if pairs["group"].isna().all():
+        return None
+    if (twice := pairs["item"].duplicated()).any():
+        item = items[pairs["item"][twice].iloc[0]]
+        raise AblateError(f"Item {item!r} is in one group here and in another there; give it one.")
+    codes = pd.factorize(pairs["group"])[0]
+    codes = np.where(codes < 0, codes.max() + 1 + np.arange(len(codes)), codes)
+    groups = np.empty(len(items), dtype=int)
+    groups[pairs["item"].to_numpy()] = codes
+    return np.unique(groups, return_inverse=True)[1]
 
 
 def finished_trials(trials: pd.DataFrame) -> set[Key]:

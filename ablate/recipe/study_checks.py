@@ -8,11 +8,12 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ablate import techniques
-from ablate.analysis.names import METRIC_NAMES
+from ablate.analysis.names import is_metric, known_metrics
 from ablate.recipe.load import Location
 from ablate.recipe.problems import Problem, shown, suggestion
 from ablate.recipe.schema import RecipeFields, Study, Variation
 from ablate.recipe.technique_checks import option_problems
+from ablate.study.factorial import chosen_fraction
 
 _MEASURED = ("data", "study", "name")
 NOT_VARIED = (*_MEASURED, "deterministic")
@@ -28,9 +29,9 @@ def study_problems(recipe: RecipeFields) -> Iterator[Problem]:
 
 def _study(recipe: RecipeFields) -> Iterator[Problem]:
     study = recipe.study
-    if study.metric not in METRIC_NAMES:
+    if not is_metric(study.metric):
         yield Problem(
-            ("study", "metric"), f"{study.metric!r} is no metric{suggestion(study.metric, METRIC_NAMES)}"
+            ("study", "metric"), f"{study.metric!r} is no metric{suggestion(study.metric, known_metrics())}"
         )
     for name, values in (
         ("seeds", study.seed_list),
@@ -53,22 +54,47 @@ def _study(recipe: RecipeFields) -> Iterator[Problem]:
     elif not study.vary and study.design != "one_at_a_time":
         yield Problem(("study", "design"), f"{study.design} needs factors; name them in study.vary.")
     elif study.design == "factorial":
-        levels = [
-            2 if levels is None else len(levels)
-            for given in study.vary
-            for levels in _factors(given).values()
-        ]
+        levels = [_count(levels) for _, _, levels in _varied(study)]
         if (variants := math.prod(levels)) > _MOST_VARIANTS:
             yield Problem(
                 ("study", "design"),
                 f"factorial makes {variants} variants of these {len(levels)} factors, above the limit of "
-                f"{_MOST_VARIANTS}; vary fewer, or take one_at_a_time.",
+                f"{_MOST_VARIANTS}; vary fewer, or take fractional or one_at_a_time.",
             )
+    elif study.design == "fractional":
+        yield from _fraction(study)
+    if study.fraction and study.design != "fractional":
+        yield Problem(("study", "fraction"), "belongs to design: fractional alone; drop one of the two.")
 
 
-def _factors(given: str | dict[str, list[Any]]) -> dict[str, list[Any] | None]:
-    """The factors of one item of `vary`, with their levels; None for a technique that is named alone."""
-    return {given: None} if isinstance(given, str) else dict(given)
+def _fraction(study: Study) -> Iterator[Problem]:
+    """Factors and sizes that no fractional design has."""
+    varied, asked = list(_varied(study)), study.fraction
+    for location, name, levels in varied:
+        if _count(levels) > 2:
+            yield Problem(
+                location,
+                f"gives {name} {_count(levels)} levels, but in a fractional design each factor has two; keep "
+                "two of them, or take design: factorial.",
+            )
+    try:
+        chosen_fraction(study, len(varied))
+    except ValueError as error:
+        which = "variants" if asked and asked.variants else "resolution"
+        yield Problem(("study", "fraction", which) if asked else ("study", "design"), str(error))
+
+
+def _varied(study: Study) -> Iterator[tuple[Location, str, list[Any] | None]]:
+    """Every factor: where it is written, its name, its levels (None for a technique that is named alone)."""
+    for i, given in enumerate(study.vary):
+        if isinstance(given, str):
+            yield ("study", "vary", i), given, None
+        else:
+            yield from ((("study", "vary", i, name), name, levels) for name, levels in given.items())
+
+
+def _count(levels: list[Any] | None) -> int:
+    return 2 if levels is None else len(levels)
 
 
 def _explicit_variants(given: list[Variation], baseline: list[str]) -> Iterator[Problem]:
@@ -103,18 +129,16 @@ def _named_techniques(recipe: RecipeFields) -> Iterator[Problem]:
         if name not in known:
             yield Problem(("study", "baseline", i), f"{name!r} is no technique{suggestion(name, known)}")
     seen: set[str] = set()
-    for i, given in enumerate(study.vary):
-        for name, levels in _factors(given).items():
-            location: Location = ("study", "vary", i) if levels is None else ("study", "vary", i, name)
-            if name in seen:
-                yield Problem(location, f"varies {name} a second time.")
-            seen.add(name)
-            if name in known:
-                yield from _technique_levels(name, levels, location, name in study.baseline)
-            elif levels is None:
-                yield Problem(location, _no_technique(name, known))
-            else:
-                yield from _field_factor(name, levels, location)
+    for location, name, levels in _varied(study):
+        if name in seen:
+            yield Problem(location, f"varies {name} a second time.")
+        seen.add(name)
+        if name in known:
+            yield from _technique_levels(name, levels, location, name in study.baseline)
+        elif levels is None:
+            yield Problem(location, _no_technique(name, known))
+        else:
+            yield from _field_factor(name, levels, location)
     for i, variation in enumerate(study.variations):
         location = ("study", "design", i)
         for name in [*variation.on, *variation.off]:
@@ -187,11 +211,10 @@ def _field_name(name: str, location: Location, start: str = "") -> Iterator[Prob
 def field_levels(study: Study) -> Iterator[tuple[Location, str, Any]]:
     """Every value that a study gives a recipe field: where it is written, the dotted name, the value."""
     known = techniques.registry()
-    for i, given in enumerate(study.vary):
-        for name, levels in _factors(given).items():
-            if name not in known:
-                for j, value in enumerate(levels or []):
-                    yield ("study", "vary", i, name, j), name, value
+    for location, name, levels in _varied(study):
+        if name not in known:
+            for j, value in enumerate(levels or []):
+                yield (*location, j), name, value
     for i, variation in enumerate(study.variations):
         for name, value in variation.set.items():
             yield ("study", "design", i, "set", name), name, value

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ablate.analysis.names import parse
 from ablate.data.inspect import Progress, Seen, file_hash, fingerprint, inspect, recall, statistics
 from ablate.data.items import Items, load_items
 from ablate.data.splits import Fold, make_folds, quick_fold
 from ablate.errors import AblateError
+from ablate.recipe.problems import suggestion
 from ablate.recipe.recipe import Recipe
 from ablate.study.graph import FoldData
 
@@ -57,6 +59,7 @@ def prepare(
         AblateError: The data cannot be used; the first reason is told.
     """
     items = load_items(recipe.data)
+    _require_class(recipe.study.metric, items.classes)
     folds = make_folds(items, recipe.data)
     if quick:
         folds = [quick_fold(fold, items) for fold in folds]
@@ -76,6 +79,15 @@ def prepare(
         [_pixels(fold, by_number) for fold in folds],
         file_hash(Path(weights)) if weights else None,
     )
+
+
+def _require_class(metric: str, classes: list[str]) -> None:
+    """Refuse a metric about a class that the data do not have, before anything is trained."""
+    parts = parse(metric)
+    if parts is not None and parts.of is not None and parts.of not in classes:
+        raise AblateError(
+            f"study.metric: {parts.of!r} is no class of these data{suggestion(parts.of, classes)}"
+        )
 
 
 def _refuse_bad(seen: list[Seen | None]) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
 from ablate import sealed
 from ablate.analysis.metrics import metric_values
-from ablate.analysis.names import METRIC_NAMES
+from ablate.analysis.names import DEFAULT_METRICS
 from ablate.study.graph import Plan, Trial
 from ablate.study.store import Store
 
@@ -62,7 +62,12 @@ def history_table(plan: Plan, store: Store) -> pd.DataFrame:
 
 
 def trials_table(
-    plan: Plan, store: Store, failed: Mapping[str, str], predictions: pd.DataFrame
+    plan: Plan,
+    store: Store,
+    failed: Mapping[str, str],
+    predictions: pd.DataFrame,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+    classes: Sequence[str] | None = None,
 ) -> pd.DataFrame:
     """A row per trial: its levels, its metrics on the validation split, its time and status."""
     rows = []
@@ -77,9 +82,8 @@ def trials_table(
             }
         )
     table = pd.DataFrame(rows)
-    metrics = list(METRIC_NAMES)
     if len(predictions):
-        values = metric_values(predictions, metrics)
+        values = metric_values(predictions, metrics, classes=classes)
         table = table.merge(values, on=["variant", "seed", "fold"], how="left")
     else:
         table = table.reindex(columns=[*table.columns, *metrics])

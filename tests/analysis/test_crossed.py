@@ -15,7 +15,7 @@ from scipy import stats
 from statsmodels.api import stats as sm_stats
 from statsmodels.formula.api import ols
 
-from ablate.analysis.crossed import Estimate, crossed_mean, mean_squares, seed_mean, t_interval
+from ablate.analysis.crossed import Estimate, crossed_mean, mean_of, mean_squares, t_interval
 
 TABLES = arrays(
     float, st.tuples(st.integers(2, 5), st.integers(2, 12)), elements=st.integers(-3, 3).map(float)
@@ -34,15 +34,15 @@ def test_the_mean_squares_are_those_of_statsmodels():
     anova = sm_stats.anova_lm(ols("value ~ C(seed) + C(item)", long).fit())
     found = mean_squares(table)
     expected = anova["mean_sq"].to_numpy()
-    np.testing.assert_allclose([found.seed, found.item, found.residual], expected, rtol=1e-10)
-    assert [found.df_seed, found.df_item, found.df_residual] == anova["df"].tolist() == [3, 8, 24]
+    np.testing.assert_allclose([found.seed, *found.item, *found.residual], expected, rtol=1e-10)
+    assert [found.df_seed, *found.df_item, *found.df_residual] == anova["df"].tolist() == [3, 8, 24]
 
 
 def test_a_worked_example_by_hand():
     # rows' means 2, 4, columns' means 2, 3, 4, residuals ±1, 0, ∓1: SS 6, 4, 4
     table = np.array([[2.0, 2.0, 2.0], [2.0, 4.0, 6.0]])
     ms = mean_squares(table)
-    assert (ms.seed, ms.item, ms.residual) == pytest.approx((6.0, 2.0, 2.0))
+    assert (ms.seed, ms.item.item(), ms.residual.item()) == pytest.approx((6.0, 2.0, 2.0))
     found = crossed_mean(table)  # the items' part is 0: variance 6 / (2·3) with one degree of freedom
     assert (found.mean, found.se, found.df) == pytest.approx((3.0, 1.0, 1.0))
 
@@ -71,7 +71,7 @@ def test_without_item_variance_it_is_the_t_test_over_seeds():
 def test_the_seed_interval_is_scipys(confidence: float):
     values = np.array([0.012, -0.004, 0.009, 0.02, 0.003])
     expected: Any = stats.ttest_1samp(values, 0)
-    interval = t_interval(seed_mean(values), confidence)
+    interval = t_interval(mean_of(values), confidence)
     both = expected.confidence_interval(confidence)
     assert (interval.low, interval.high, interval.p_value) == pytest.approx(
         (both.low, both.high, expected.pvalue)
@@ -84,9 +84,9 @@ def test_one_seed_or_one_item_gives_a_mean_and_no_interval():
         assert found.mean == 0.5
         assert math.isnan(found.se)
         assert math.isnan(t_interval(found).low)
-    assert math.isnan(seed_mean(np.array([0.3])).se)
+    assert math.isnan(mean_of(np.array([0.3])).se)
     assert math.isnan(crossed_mean(np.empty((0, 0))).mean)
-    assert math.isnan(seed_mean(np.empty(0)).mean)
+    assert math.isnan(mean_of(np.empty(0)).mean)
 
 
 def test_constant_tables_have_an_interval_of_no_width():
@@ -101,9 +101,9 @@ def test_seeds_that_agree_by_chance_are_not_taken_for_certainty():
     table = np.array([[1.0, 1, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]])
     ms = mean_squares(table)
     assert ms.seed == pytest.approx(0)
-    assert ms.item == pytest.approx(0)
+    assert ms.item.item() == pytest.approx(0)
     found = crossed_mean(table)
-    assert found.se == pytest.approx(math.sqrt(ms.residual / 18))
+    assert found.se == pytest.approx(math.sqrt(ms.residual.item() / 18))
     assert found.df == 2
 
 
@@ -153,7 +153,7 @@ def test_intervals_cover_new_seeds_and_items(seeds: int, sd: tuple[float, float,
 def test_seeds_alone_would_not_cover_new_items():
     rng = np.random.default_rng(3)
     tables = [draw(rng, 5, 250, (0.0, 0.5, 0.1)) for _ in range(200)]
-    intervals = [t_interval(seed_mean(table.mean(axis=1))) for table in tables]
+    intervals = [t_interval(mean_of(table.mean(axis=1))) for table in tables]
     assert np.mean([each.low <= 0 <= each.high for each in intervals]) < 0.6
 
 
@@ -164,14 +164,17 @@ def test_missing_folds_keep_the_coverage_and_use_what_is_there():
     found = crossed_mean(table)
     assert found.mean == pytest.approx(np.mean([table[0, :5].mean(), table[1].mean(), table[2].mean()]))
     ms = mean_squares(table)
-    assert (ms.df_seed, ms.df_item, ms.df_residual, ms.item_size) == (2, 8, 12, 2.5)
+    assert (ms.df_seed, ms.df_item.item(), ms.df_residual.item()) == (2, 8, 12)
+    # of ten items five have two seeds and five three: 2.5 on average; weights 1/10 + 2·1/15 … of each half
+    weights = np.array([1 / 5 / 3 + 2 / 10 / 3] * 5 + [2 / 10 / 3] * 5)
+    assert ms.item_weight.item() == pytest.approx((weights**2).sum() / 2.5)
 
 
 def test_seeds_on_items_of_their_own_are_compared_by_their_means():
     # items cannot be told from seeds, so their means say it all
     table = np.array([[1.0, 2.0, np.nan, np.nan], [np.nan, np.nan, 4.0, 6.0]])
     found = crossed_mean(table)
-    expected = seed_mean(np.array([1.5, 5.0]))
+    expected = mean_of(np.array([1.5, 5.0]))
     assert (found.mean, found.se, found.df) == pytest.approx((expected.mean, expected.se, expected.df))
 
 

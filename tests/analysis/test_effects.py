@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,7 +14,7 @@ from statsmodels.stats.multitest import multipletests
 
 from ablate.analysis.contrasts import Contrast
 from ablate.analysis.crossed import crossed_mean, t_interval
-from ablate.analysis.effects import effects, holm, verdict
+from ablate.analysis.effects import effects
 from ablate.analysis.metrics import metric_values
 from ablate.errors import AblateError
 
@@ -139,17 +138,16 @@ def test_folds_are_pooled_out_of_fold(tables: Callable[..., Tables]):
 
 
 def test_one_seed_gives_an_effect_and_no_interval(tables: Callable[..., Tables]):
-    for folds in (1, 5):
-        found = effects(*tables({"baseline": 0.0, "b": 9.0}, seeds=1, folds=folds))
-        assert found["n_seeds"].tolist() == [1, 1, 1]
-        assert found["effect"][0] > 0.3
-        assert (
-            found[["ci_low", "ci_high", "p_value", "seed_ci_low", "seed_ci_high", "p_adjusted"]]
-            .isna()
-            .to_numpy()
-            .all()
-        )
-        assert found["verdict"].tolist() == ["undecided"] * 3
+    found = effects(*tables({"baseline": 0.0, "b": 9.0}, seeds=1))
+    assert found["n_seeds"].tolist() == [1, 1, 1]
+    assert found["effect"][0] > 0.3
+    assert (
+        found[["ci_low", "ci_high", "p_value", "seed_ci_low", "seed_ci_high", "p_adjusted"]]
+        .isna()
+        .to_numpy()
+        .all()
+    )
+    assert found["verdict"].tolist() == ["undecided"] * 3
 
 
 def test_failed_and_missing_trials_leave_the_seeds_that_are_paired(study: Tables):
@@ -279,49 +277,18 @@ def test_predictions_that_cannot_be_paired_are_refused(
 def test_an_item_in_two_folds_is_refused(tables: Callable[..., Tables]):
     trials, predictions = tables({"baseline": 1.0, "b": 2.0}, folds=2)
     predictions["item"] = predictions["item"].replace("img_1_0000", "img_0_0000")
-    with pytest.raises(AblateError, match="more than once"):
+    with pytest.raises(AblateError, match="more than one fold"):
         effects(trials, predictions)
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"metric": "f1"}, "no metric 'f1'"),
-        ({"metrics": ["f1"]}, "no metric 'f1'"),
+        ({"metric": "f2"}, "no metric 'f2'"),
+        ({"metrics": ["f2"]}, "no metric 'f2'"),
         ({"baseline": "plain"}, "no variant 'plain'"),
     ],
 )
 def test_names_that_are_not_there_are_refused(study: Tables, options: dict, message: str):
     with pytest.raises(AblateError, match=message):
         effects(*study, **options)
-
-
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
-def test_holm_is_that_of_statsmodels(p_values: list[float]):
-    expected = np.asarray(multipletests(p_values, method="holm")[1])
-    np.testing.assert_allclose(holm(np.array(p_values)), expected, atol=1e-12)
-
-
-def test_holm_counts_only_what_is_known():
-    found = holm(np.array([0.01, np.nan, 0.04, 0.03]))
-    assert found[[0, 2, 3]].tolist() == pytest.approx([0.03, 0.06, 0.06])
-    assert math.isnan(found[1])
-    assert np.isnan(holm(np.array([np.nan]))).all()
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "p", "higher", "expected"),
-    [
-        (0.001, 0.004, 0.001, True, "negligible"),
-        (-0.005, 0.005, 1.0, True, "negligible"),
-        (0.001, 0.020, 0.001, True, "helps"),
-        (0.001, 0.020, 0.001, False, "hurts"),
-        (-0.020, -0.001, 0.001, True, "hurts"),
-        (0.001, 0.020, 0.05, True, "undecided"),
-        (-0.010, 0.020, 0.3, True, "undecided"),
-        (math.nan, math.nan, math.nan, True, "undecided"),
-    ],
-)
-def test_verdicts_in_their_order(low: float, high: float, p: float, higher: bool, expected: str):
-    assert verdict(low, high, p, 0.005, higher) == expected

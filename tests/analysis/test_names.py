@@ -4,18 +4,54 @@ from __future__ import annotations
 
 import pytest
 
-from ablate.analysis.metrics import METRICS
-from ablate.analysis.names import METRIC_NAMES, METRIC_UNITS, shown_in
+from ablate.analysis.metrics import find_metric
+from ablate.analysis.names import higher_is_better, is_metric, known_metrics, measured, parse, shown_in, title
 
 
-def test_names_and_directions_are_those_of_the_metrics():
-    assert {name: metric.higher_is_better for name, metric in METRICS.items()} == METRIC_NAMES
-    assert METRIC_UNITS.keys() == METRIC_NAMES.keys()
+@pytest.mark.parametrize("name", [*known_metrics(), "top_1_accuracy", "average_precision:a:b", "f1:0"])
+def test_every_name_is_a_metric_that_can_be_found(name: str):
+    assert is_metric(name)
+    assert find_metric(name).name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["acuracy", "top_0_accuracy", "top_accuracy", "recall:", "accuracy:cat", "log_loss:cat", ""]
+)
+def test_other_names_are_none(name: str):
+    assert parse(name) is None
 
 
 @pytest.mark.parametrize(
     ("metric", "expected"),
-    [("accuracy", (100.0, "points", 2)), ("log_loss", (1.0, "nats", 4)), ("other", (1.0, "", 4))],
+    [
+        ("accuracy", (100.0, "points", 2)),
+        ("roc_auc:melanoma", (100.0, "points", 2)),
+        ("top_5_accuracy", (100.0, "points", 2)),
+        ("log_loss", (1.0, "nats", 4)),
+        ("other", (1.0, "", 4)),
+    ],
 )
 def test_shares_are_shown_in_points(metric: str, expected: tuple[float, str, int]):
     assert shown_in(metric) == expected
+
+
+def test_only_losses_and_errors_are_better_when_lower():
+    lower = [name for name in known_metrics() if not higher_is_better(name)]
+    assert lower == ["log_loss", "expected_calibration_error"]
+
+
+def test_titles_are_for_people():
+    assert [
+        title(name) for name in ("recall:melanoma", "top_5_accuracy", "f1", "balanced_accuracy", "x_y")
+    ] == [
+        "recall of melanoma",
+        "top-5 accuracy",
+        "F1",
+        "balanced accuracy",
+        "x y",
+    ]
+
+
+def test_a_study_measures_its_own_metric_once():
+    assert measured("roc_auc") == ("accuracy", "balanced_accuracy", "log_loss", "roc_auc")
+    assert measured("accuracy") == ("accuracy", "balanced_accuracy", "log_loss")

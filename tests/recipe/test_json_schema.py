@@ -50,6 +50,8 @@ def test_recipes_that_ship(validator: Draft202012Validator, path: Path) -> None:
                 ]
             }
         },
+        {"study": {"design": "fractional", "vary": ["mixup"], "fraction": {"resolution": 5}}},
+        {"study": {"design": "fractional", "vary": ["mixup"], "fraction": {"variants": "${BUDGET}"}}},
         {"study": {"design": [["mixup"], {"off": ["tta"], "set": {"model.arch": "a"}}], "seeds": [1, 2]}},
     ],
 )
@@ -75,6 +77,8 @@ def test_right(validator: Draft202012Validator, more: dict[str, Any]) -> None:
         {"study": {"vary": [{"mixup": ["off", {"alpa": 1}]}]}},
         {"study": {"design": "oat"}},
         {"study": {"design": [["mixp"]]}},
+        {"study": {"design": "fractional", "fraction": {"resolution": 2}}},
+        {"study": {"design": "fractional", "fraction": {"runs": 8}}},
         {"study": {"metric": "acuracy"}},
     ],
 )
