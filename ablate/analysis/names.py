@@ -25,6 +25,10 @@ _TITLES = {
 _LOWER_IS_BETTER = ("log_loss", "expected_calibration_error")
 
 
+PATTERN = rf"^({'|'.join(_PLAIN)}|top_[1-9][0-9]*_accuracy|({'|'.join(PER_CLASS)}):.+)$"
+"""What a metric's name looks like, for JSON Schema and for `parse`."""
+
+
 @dataclass(frozen=True)
 class MetricName:
     """A metric's name, taken apart: `top_5_accuracy` is `top_k_accuracy` with k 5."""
@@ -37,12 +41,14 @@ class MetricName:
 
 def parse(name: str) -> MetricName | None:
     """The parts of a metric's name; None when there is no such metric."""
-    family, colon, of = name.partition(":")
-    if colon:
-        return MetricName(family, of=of) if family in PER_CLASS and of else None
-    if match := re.fullmatch(r"top_([1-9]\d*)_accuracy", name):
-        return MetricName("top_k_accuracy", k=int(match[1]))
-    return MetricName(name) if name in _PLAIN else None
+    if not re.match(PATTERN, name):
+        return None
+    family, _, of = name.partition(":")
+    if of:
+        return MetricName(family, of=of)
+    if family.startswith("top_"):
+        return MetricName("top_k_accuracy", k=int(family.split("_")[1]))
+    return MetricName(family)
 
 
 def is_metric(name: str) -> bool:

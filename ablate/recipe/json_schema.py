@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from ablate import techniques
-from ablate.analysis.names import known_metrics
+from ablate.analysis.names import PATTERN, known_metrics
 from ablate.recipe.schema import RecipeFields
 from ablate.recipe.study_checks import NOT_VARIED
 
@@ -62,7 +62,7 @@ def _name_techniques(definitions: dict[str, Any], options: dict[str, Any]) -> No
     study, variation = definitions["Study"]["properties"], definitions["Variation"]["properties"]
     study["baseline"]["items"] = one
     study["vary"]["items"] = {"anyOf": [one, levels]}
-    study["metric"]["examples"] = known_metrics()
+    study["metric"] |= {"pattern": PATTERN, "examples": known_metrics()}
     for choice in study["design"]["anyOf"]:
         if choice.get("type") == "array":
             choice["items"] = {"anyOf": [some, {"$ref": "#/$defs/Variation"}]}

@@ -166,7 +166,10 @@ class Recipe(RecipeFields):
         return recipe_parts(self, phase, on or (), seed, fold)
 
     def run(self, out: str | Path | None = None, **options: Any) -> Study:
-        """Run the study, or what is left of it; options as of `ablate.study.execute.run_study`."""
+        """Run the study, or what is left of it; options as of `ablate.study.execute.run_study`.
+
+        `until_decided=True`, with `max_seeds`, adds seeds where a verdict is open.
+        """
         from ablate.study.execute import run_study
 
         return run_study(self, out, **options)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Precision = Literal["float32", "bfloat16", "float16"]
-Design = Literal["one_at_a_time", "leave_one_out", "cumulative", "factorial"]
+Design = Literal["one_at_a_time", "leave_one_out", "cumulative", "factorial", "fractional"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
@@ -154,12 +154,36 @@ class Variation(Section):
         return self.name or "baseline" + "".join(parts)
 
 
+class Fraction(Section):
+    """How many of all combinations a fractional design runs: by what it must tell apart, or by a budget."""
+
+    resolution: int = Field(
+        default=4,
+        ge=3,
+        le=13,
+        description="3: main effects apart from each other; 4: also from two-factor interactions; 5: those "
+        "from each other too. Takes the fewest variants that do.",
+    )
+    variants: int | None = Field(
+        default=None, ge=2, description="The most variants; takes the highest resolution that they allow."
+    )
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Fraction:
+        if self.variants is not None and "resolution" in self.model_fields_set:
+            raise ValueError("give resolution or variants, not both")
+        return self
+
+
 class Study(Section):
     """What is compared with what, how often, and what difference matters."""
 
     baseline: list[str] = Field(default_factory=list, description="What is on in the reference variant.")
     vary: list[str | dict[str, list[Any]]] = Field(default_factory=list, description="The factors.")
     design: Design | list[list[str] | Variation] = "one_at_a_time"
+    fraction: Fraction | None = Field(
+        default=None, description="Of a fractional design; default: resolution 4."
+    )
     seeds: (
         Annotated[int, Field(ge=1, le=10_000)]
         | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]

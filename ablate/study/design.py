@@ -2,82 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from ablate.analysis.contrasts import Contrast
-from ablate.recipe.schema import Study, Variation
+from ablate.recipe.schema import Fraction, Study, Variation
+from ablate.study.factorial import (
+    chosen_fraction,
+    factorial,
+    factorial_contrasts,
+    fractional,
+    fractional_contrasts,
+)
+from ablate.study.factors import OFF, ON, Factor, Level, Variant, factors, make_variant, references
+from ablate.study.fractional import roman
 
-OFF, ON = "off", "on"
-
-
-@dataclass(frozen=True)
-class Level:
-    """One setting of a factor: techniques to turn on (with options) or off, fields to set."""
-
-    label: str
-    on: dict[str, dict[str, Any]] = field(default_factory=dict)
-    off: tuple[str, ...] = ()
-    set: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Factor:
-    """What the study varies; the first level is the reference."""
-
-    name: str
-    levels: tuple[Level, ...]
-
-    @property
-    def reference(self) -> Level:
-        return self.levels[0]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One setting of all factors."""
-
-    name: str
-    levels: dict[str, Level]
-    """By factor."""
-
-
-def factors(study: Study, techniques: Sequence[str]) -> list[Factor]:
-    """The factors of a study, in the order that it names them.
-
-    Args:
-        study: The recipe's study.
-        techniques: The names of all techniques, to tell them from recipe fields.
-    """
-    found = []
-    for given in study.vary:
-        if isinstance(given, str):
-            found.append(_toggle(given, given in study.baseline))
-        else:
-            found += [_listed(name, levels, study, techniques) for name, levels in given.items()]
-    return found
-
-
-def _toggle(technique: str, in_baseline: bool) -> Factor:
-    on, off = Level(ON, on={technique: {}}), Level(OFF, off=(technique,))
-    return Factor(technique, (on, off) if in_baseline else (off, on))
-
-
-def _listed(name: str, levels: list[Any], study: Study, techniques: Sequence[str]) -> Factor:
-    if name not in techniques:
-        return Factor(name, tuple(Level(str(value), set={name: value}) for value in levels))
-    made = []
-    for value in levels:
-        if value == OFF:
-            made.append(Level(OFF, off=(name,)))
-        elif value == ON:
-            made.append(Level(ON, on={name: {}}))
-        else:
-            label = ",".join(f"{key}={option}" for key, option in value.items())
-            made.append(Level(label, on={name: dict(value)}))
-    return Factor(name, tuple(made))
+__all__ = ["OFF", "ON", "Factor", "Level", "Variant", "contrasts", "factors", "phrase", "resolve", "variants"]
 
 
 def variants(study: Study, found: Sequence[Factor]) -> list[Variant]:
@@ -86,11 +27,13 @@ def variants(study: Study, found: Sequence[Factor]) -> list[Variant]:
         given = study.variations
         changed = list(dict.fromkeys(name for one in given for name in [*one.on, *one.off]))
         return [_explicit(study, one, changed) for one in [Variation(name="baseline"), *given]]
+    if study.design == "fractional":
+        return fractional(found, chosen_fraction(study, len(found)))
     return {
         "one_at_a_time": _one_at_a_time,
         "leave_one_out": _leave_one_out,
         "cumulative": _cumulative,
-        "factorial": _factorial,
+        "factorial": factorial,
     }[study.design](found)
 
 
@@ -102,30 +45,28 @@ def contrasts(study: Study, found: Sequence[Factor], made: Sequence[Variant]) ->
         "one_at_a_time": _one_at_a_time_contrasts,
         "leave_one_out": _leave_one_out_contrasts,
         "cumulative": _cumulative_contrasts,
-        "factorial": _factorial_contrasts,
+        "factorial": factorial_contrasts,
+        "fractional": fractional_contrasts,
     }[study.design](found, made)
 
 
-def _named(root: str, levels: dict[str, Level], found: Sequence[Factor]) -> str:
-    """`baseline+mixup`, `baseline-augment`, `baseline+model.arch=resnet34`."""
-    name = root
-    for factor in found:
-        level = levels.get(factor.name, factor.reference)
-        if level is factor.reference:
-            continue
-        if level.label == OFF:
-            name += f"-{factor.name}"
-        else:
-            name += f"+{factor.name}" + ("" if level.label == ON else f"={level.label}")
-    return name
-
-
-def _variant(levels: dict[str, Level], found: Sequence[Factor]) -> Variant:
-    return Variant(_named("baseline", levels, found), levels)
-
-
-def _references(found: Sequence[Factor]) -> dict[str, Level]:
-    return {factor.name: factor.reference for factor in found}
+def phrase(study: Study, found: Sequence[Factor]) -> str:
+    """The design in a few words: `one at a time`, `fractional: 8 of 32 variants, resolution IV`."""
+    if isinstance(study.design, list):
+        return "a list of variants"
+    if study.design not in ("factorial", "fractional"):
+        return study.design.replace("_", " ")
+    number = math.prod(len(factor.levels) for factor in found)
+    full = f"full factorial: {number} variants"
+    if study.design == "factorial":
+        return full
+    chosen = chosen_fraction(study, len(found))
+    if chosen.resolution:
+        return f"fractional: {chosen.runs} of {number} variants, resolution {roman(chosen.resolution)}"
+    if study.fraction and study.fraction.variants:
+        return f"{full}, as there is room for all"
+    asked = study.fraction.resolution if study.fraction else Fraction().resolution
+    return f"{full}, as so few factors have no fraction of resolution {roman(asked)}"
 
 
 def _pair(factor: str, level: str, one: str, other: str) -> Contrast:
@@ -133,9 +74,9 @@ def _pair(factor: str, level: str, one: str, other: str) -> Contrast:
 
 
 def _one_at_a_time(found: Sequence[Factor]) -> list[Variant]:
-    reference = _references(found)
+    reference = references(found)
     changed = [reference | {factor.name: level} for factor in found for level in factor.levels[1:]]
-    return [_variant(levels, found) for levels in [reference, *changed]]
+    return [make_variant(levels, found) for levels in [reference, *changed]]
 
 
 def _one_at_a_time_contrasts(found: Sequence[Factor], made: Sequence[Variant]) -> list[Contrast]:
@@ -181,13 +122,13 @@ def _leave_one_out_contrasts(found: Sequence[Factor], made: Sequence[Variant]) -
 
 def _cumulative(found: Sequence[Factor]) -> list[Variant]:
     """A step for every level; the next factor's steps stand on the last level of the one before."""
-    levels = _references(found)
+    levels = references(found)
     steps = [levels]
     for factor in found:
         own = [levels | {factor.name: level} for level in factor.levels[1:]]
         steps += own
         levels = own[-1]
-    return [_variant(step, found) for step in steps]
+    return [make_variant(step, found) for step in steps]
 
 
 def _cumulative_contrasts(found: Sequence[Factor], made: Sequence[Variant]) -> list[Contrast]:
@@ -199,56 +140,6 @@ def _cumulative_contrasts(found: Sequence[Factor], made: Sequence[Variant]) -> l
             pairs.append(_pair(factor.name, level.label, after.name, before.name))
         before = after
     return pairs
-
-
-def _factorial(found: Sequence[Factor]) -> list[Variant]:
-    combinations = itertools.product(*(factor.levels for factor in found))
-    names = [factor.name for factor in found]
-    return [_variant(dict(zip(names, levels, strict=True)), found) for levels in combinations]
-
-
-def _factorial_contrasts(found: Sequence[Factor], made: Sequence[Variant]) -> list[Contrast]:
-    """Main effects (primary): a level against the reference, averaged over all settings of the other factors.
-
-    Two-factor interactions (exploratory): how much the difference that one makes changes with the other.
-    """
-    mains = [
-        Contrast(f.name, level.label, _title(f, level), weights)
-        for f in found
-        for level in f.levels[1:]
-        if (weights := _product_weights({f.name: (level, f.reference)}, made))
-    ]
-    interactions = [
-        Contrast(
-            f"{a.name}:{b.name}", f"{x.label}:{y.label}", f"{_title(a, x)} × {_title(b, y)}", weights, False
-        )
-        for a, b in itertools.combinations(found, 2)
-        for x in a.levels[1:]
-        for y in b.levels[1:]
-        if (weights := _product_weights({a.name: (x, a.reference), b.name: (y, b.reference)}, made))
-    ]
-    return mains + interactions
-
-
-def _title(factor: Factor, level: Level) -> str:
-    return factor.name if level.label == ON else f"{factor.name}={level.label}"
-
-
-def _product_weights(
-    differences: dict[str, tuple[Level, Level]], made: Sequence[Variant]
-) -> dict[str, float]:
-    signs = {}
-    for variant in made:
-        sign = 1.0
-        for factor, (plus, minus) in differences.items():
-            level = variant.levels[factor]
-            sign *= 1.0 if level is plus else -1.0 if level is minus else 0.0
-        if sign:
-            signs[variant.name] = sign
-    positive = sum(sign > 0 for sign in signs.values())
-    # two differences: the difference of differences, not half of it
-    scale = 2 ** (len(differences) - 1)
-    return {name: sign * scale / positive for name, sign in signs.items()}
 
 
 def _explicit(study: Study, given: Variation, changed: Sequence[str]) -> Variant:

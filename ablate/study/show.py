@@ -64,6 +64,9 @@ def _numbers_table(numbers: dict[str, Any], plan: Plan) -> Table:
         f"{numbers['trials']} = {_count(numbers['variants'], 'variant')} × {_count(numbers['seeds'], 'seed')}"
     )
     table.add_row("trials", trials + (f" × {numbers['folds']} folds" if numbers["folds"] > 1 else ""))
+    table.add_row("design", numbers["design"])
+    if "looks" in numbers:
+        table.add_row("until decided", _looks(numbers))
     kinds = Counter(plan.stages[key].kind for key in plan.needed(trial.predict for trial in plan.trials))
     words = {"fit": "to train", "lr_find": "to find learning rates", "predict": "to predict"}
     parts = ", ".join(f"{kinds[kind]} {word}" for kind, word in words.items() if kinds[kind])
@@ -82,6 +85,17 @@ def _numbers_table(numbers: dict[str, Any], plan: Plan) -> Table:
         for name, text in _left(numbers, plan.data_known).items():
             table.add_row(name, text)
     return table
+
+
+def _looks(numbers: dict[str, Any]) -> str:
+    """When a study that goes on until it is decided is looked at, and the least that it takes."""
+    *first, last = numbers["looks"]
+    if not first:
+        return f"a single look, at {last} seeds"
+    least = f"{numbers['least_trials']} trials and {_count(numbers['least_epochs'], 'epoch')}"
+    return (
+        f"a look at {', '.join(map(str, first))} and {last} seeds; these are the most, and {least} the least"
+    )
 
 
 def _left(numbers: dict[str, Any], data_known: bool) -> dict[str, str]:
@@ -168,12 +182,16 @@ def _contrasts_table(plan: Plan) -> Table:
     table.add_column("level", overflow="fold")
     table.add_column("comparison", overflow="fold")
     table.add_column("note")
+    aliased = any(contrast.aliases for contrast in plan.contrasts)
+    if aliased:
+        table.add_column("cannot be told from", overflow="fold")
     predicts = {trial.variant: trial.predict for trial in reversed(plan.trials)}
     for contrast in plan.contrasts[:MOST_ROWS]:
         notes = [] if contrast.primary else ["exploratory"]
         notes += ["unequal epochs"] if contrast.unequal_epochs else []
         notes += ["nothing differs"] if len({predicts[variant] for variant in contrast.weights}) == 1 else []
-        table.add_row(contrast.factor, contrast.level, contrast.name, ", ".join(notes))
+        aliases = [", ".join(contrast.aliases)] if aliased else []
+        table.add_row(contrast.factor, contrast.level, contrast.name, ", ".join(notes), *aliases)
     if len(plan.contrasts) > MOST_ROWS:
         table.add_row(f"… and {len(plan.contrasts) - MOST_ROWS} more", "", "", "")
     return table

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ablate import __version__
+from ablate import __version__, techniques
 from ablate.analysis.power import detectable_effect
 from ablate.recipe.recipe import Recipe
+from ablate.study.design import factors, phrase
 from ablate.study.estimate import Estimator
 from ablate.study.graph import Plan
 from ablate.study.prepare import Prepared
@@ -21,12 +23,12 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
 
     Returns:
         `trials`, `stages`, `requested_epochs`, `unique_epochs`, `merge_rate`, `detectable_effect` (a
-        difference in accuracy, or None with one seed), `variants`, `seeds`, `folds`, `train_images` (of the
-        first fold), `valid_images` (of all folds), `metric`, `smallest_effect`.
+        difference in accuracy, or None with one seed), `design` (in words), `variants`, `seeds`, `folds`,
+        `train_images` (of the first fold), `valid_images` (of all folds), `metric`, `smallest_effect`.
     """
     folds = sorted({trial.fold for trial in plan.trials})
     valid = sum(len(prepared.folds[fold].valid) for fold in folds)
-    seeds = len(recipe.study.seed_list)
+    seeds = len({trial.seed for trial in plan.trials})
     return {
         "trials": len(plan.trials),
         "stages": len(plan.needed(trial.predict for trial in plan.trials)),
@@ -34,6 +36,7 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
         "unique_epochs": plan.unique_epochs,
         "merge_rate": round(plan.merge_rate, 3),
         "detectable_effect": detectable_effect(valid, seeds),
+        "design": phrase(recipe.study, factors(recipe.study, list(techniques.registry()))),
         "variants": len({trial.variant for trial in plan.trials}),
         "seeds": seeds,
         "folds": len(folds),
@@ -74,9 +77,16 @@ def _free(folder: Path) -> int:
 
 
 def plan_file(
-    recipe: Recipe, plan: Plan, prepared: Prepared, store: Path, device: str, threads: int, quick: bool
+    recipe: Recipe,
+    plan: Plan,
+    prepared: Prepared,
+    store: Path,
+    device: str,
+    threads: int,
+    quick: bool,
+    looks: Sequence[int] | None = None,
 ) -> str:
-    """The text of `plan.json`."""
+    """The text of `plan.json`; with `looks`, the plan has the trials that they have asked for so far."""
     content = {
         "schema": 1,
         "name": recipe.name,
@@ -85,7 +95,9 @@ def plan_file(
         "shared": plan.shared,
         "metric": recipe.study.metric,
         "smallest_effect": recipe.study.smallest_effect,
+        "looks": None if looks is None else list(looks),
         "baseline": "baseline",
+        "split_folds": recipe.data.split.folds,
         "summary": plan_numbers(recipe, plan, prepared),
         "contrasts": [vars(contrast) for contrast in plan.contrasts],
         "versions": plan.versions,

@@ -61,7 +61,7 @@ Told = Callable[..., str]
         (
             "study: {design: oat}",
             "r.yaml:6: study.design is 'oat', but must be one_at_a_time, leave_one_out, "
-            "cumulative or factorial, or a list.",
+            "cumulative, factorial or fractional, or a list.",
         ),
         ("study: {design: [{onn: [mixup]}]}", "r.yaml:6: study.design.0.onn is no setting; did you mean on?"),
         ("study: {smallest_effect: 0}", "r.yaml:6: study.smallest_effect is 0, but must be above 0."),

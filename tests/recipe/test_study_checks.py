@@ -78,6 +78,37 @@ MEASURED = (
             "is the reference, so the two must agree.",
         ),
         ("design: cumulative", "design cumulative needs factors; name them in study.vary."),
+        ("design: fractional", "design fractional needs factors; name them in study.vary."),
+        (
+            "{design: factorial, vary: [mixup], fraction: {variants: 8}}",
+            "fraction belongs to design: fractional alone; drop one of the two.",
+        ),
+        (
+            "{design: [[mixup]], fraction: {resolution: 3}}",
+            "fraction belongs to design: fractional alone; drop one of the two.",
+        ),
+        (
+            "{design: fractional, vary: [mixup, {size: [32, 48, 64]}]}",
+            "vary.1.size gives size 3 levels, but in a fractional design each factor has two; keep two of "
+            "them, or take design: factorial.",
+        ),
+        (
+            "{design: fractional, vary: [mixup, cutmix, tta, augment], fraction: {variants: 7}}",
+            "fraction.variants 7 is too few variants to tell the effects of 4 factors apart; the least is "
+            "8, at resolution III.",
+        ),
+        (
+            "{design: fractional, vary: [mixup], fraction: {variants: 4, resolution: 3}}",
+            "fraction cannot work: give resolution or variants, not both.",
+        ),
+        (
+            "{design: fractional, vary: [mixup], fraction: {resolution: 2}}",
+            "fraction.resolution is 2, but must be at least 3.",
+        ),
+        (
+            "{design: fractional, vary: [mixup], fraction: {resolution: IV}}",
+            "fraction.resolution is 'IV', but must be a whole number.",
+        ),
         ("design: []", "design is an empty list; name variants, such as [[mixup], [mixup, cutmix]]."),
         (
             "{design: [[mixup]], vary: [tta]}",
@@ -141,7 +172,16 @@ def test_a_factorial_that_would_never_end(told: Told) -> None:
     said = told(f"study: {{design: factorial, vary: [{vary}, {fields}]}}\n")
     assert said == (
         "r.yaml:6: study.design factorial makes 20200 variants of these 3 factors, above the limit of 10000; "
-        "vary fewer, or take one_at_a_time."
+        "vary fewer, or take fractional or one_at_a_time."
+    )
+
+
+def test_a_fraction_that_is_too_large(told: Told) -> None:
+    fields = ", ".join(f"{{techniques.mixup.alpha{i}: [1, 2]}}" for i in range(40))
+    said = told(f"study: {{design: fractional, fraction: {{resolution: 12}}, vary: [{fields}]}}\n")
+    assert said.splitlines()[0] == (
+        "r.yaml:6: study.fraction.resolution 40 factors take more than 8192 variants at resolution XII; vary "
+        "fewer, or take a lower resolution."
     )
 
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ablate import techniques
 from ablate.analysis.contrasts import Contrast
 from ablate.recipe.schema import Study
-from ablate.study.design import Factor, Variant, contrasts, factors, resolve, variants
+from ablate.study.design import Factor, Variant, contrasts, factors, phrase, resolve, variants
 
 KNOWN = list(techniques.registry())
 
@@ -42,25 +40,6 @@ SOME: dict[str, Any] = {
     "baseline": ["augment"],
     "vary": ["mixup", "augment", {"cutmix": ["off", {"alpha": 0.5}, {"alpha": 1}]}, {"size": [32, 48]}],
 }
-
-
-class TestFactors:
-    def test_levels(self) -> None:
-        found = designed(**SOME)[0]
-        labels = {factor.name: [level.label for level in factor.levels] for factor in found}
-        assert labels == {
-            "mixup": ["off", "on"],
-            "augment": ["on", "off"],
-            "cutmix": ["off", "alpha=0.5", "alpha=1"],
-            "size": ["32", "48"],
-        }
-
-    def test_what_the_levels_do(self) -> None:
-        mixup, augment, cutmix, size = designed(**SOME)[0]
-        assert (mixup.levels[1].on, mixup.levels[0].off) == ({"mixup": {}}, ("mixup",))
-        assert augment.levels[1].off == ("augment",)
-        assert cutmix.levels[2].on == {"cutmix": {"alpha": 1}}
-        assert [level.set for level in size.levels] == [{"size": 32}, {"size": 48}]
 
 
 class TestOneAtATime:
@@ -178,66 +157,45 @@ class TestExplicit:
         assert labels["big"] == {"mixup": "off", "tta": "off", "augment": "on", "size": "48"}
 
 
-def truth(levels: tuple[int, ...]) -> float:
-    """An arbitrary response with main effects and interactions of all orders."""
-    return float(
-        np.sin(1 + sum((7 * i + 3) * level for i, level in enumerate(levels))) + levels[0] * levels[1]
+class TestPhrase:
+    @pytest.mark.parametrize(
+        ("study", "words"),
+        [
+            ({}, "one at a time"),
+            ({"design": "leave_one_out"}, "leave one out"),
+            ({"design": "cumulative"}, "cumulative"),
+            ({"design": "factorial"}, "full factorial: 32 variants"),
+            ({"design": "fractional"}, "fractional: 16 of 32 variants, resolution V"),
+            (
+                {"design": "fractional", "fraction": {"resolution": 3}},
+                "fractional: 8 of 32 variants, resolution III",
+            ),
+            (
+                {"design": "fractional", "fraction": {"variants": 31}},
+                "fractional: 16 of 32 variants, resolution V",
+            ),
+            (
+                {"design": "fractional", "fraction": {"variants": 40}},
+                "full factorial: 32 variants, as there is room for all",
+            ),
+            (
+                {"design": "fractional", "vary": ["mixup", "tta"]},
+                "full factorial: 4 variants, as so few factors have no fraction of resolution IV",
+            ),
+            (
+                {"design": "fractional", "fraction": {"resolution": 6}},
+                "full factorial: 32 variants, as so few factors have no fraction of resolution VI",
+            ),
+        ],
     )
+    def test_words(self, study: dict[str, Any], words: str) -> None:
+        five = ["mixup", "cutmix", "tta", "label_smoothing", {"size": [32, 48]}]
+        made = Study.model_validate({"vary": five} | study)
+        assert phrase(made, factors(made, KNOWN)) == words
 
-
-class TestFactorial:
-    @pytest.mark.parametrize("count", [2, 3, 4])
-    def test_two_levels_are_effect_coding(self, count: int) -> None:
-        """With −1/+1 coding, a main effect is twice its OLS coefficient, an interaction four times."""
-        used = ["mixup", "cutmix", "tta", "label_smoothing"][:count]
-        _, made, found = designed(vary=used, design="factorial")
-        assert len(made) == 2**count
-        settings = list(itertools.product((0, 1), repeat=count))
-        response = {variant.name: truth(levels) for variant, levels in zip(made, settings, strict=True)}
-        code = 2 * np.array(settings) - 1
-        two = list(itertools.combinations(range(count), 2))
-        design = np.column_stack([np.ones(len(code)), code, *(code[:, a] * code[:, b] for a, b in two)])
-        beta = np.linalg.lstsq(design, np.array([response[v.name] for v in made]), rcond=None)[0]
-        expected = [*2 * beta[1 : count + 1], *4 * beta[count + 1 :]]
-        estimates = [sum(w * response[name] for name, w in contrast.weights.items()) for contrast in found]
-        np.testing.assert_allclose(estimates, expected, atol=1e-12)
-        assert [contrast.primary for contrast in found] == [True] * count + [False] * len(two)
-
-    def test_more_levels_are_averages_over_the_other_factors(self) -> None:
-        vary = [{"cutmix": ["off", {"alpha": 0.5}, {"alpha": 1}]}, "mixup", {"size": [32, 48, 64]}]
-        _, made, found = designed(vary=vary, design="factorial")
-        settings = list(itertools.product(range(3), range(2), range(3)))
-        response = {variant.name: truth(levels) for variant, levels in zip(made, settings, strict=True)}
-        table = np.array([truth(levels) for levels in settings]).reshape(3, 2, 3)
-        got = {c.name: sum(w * response[name] for name, w in c.weights.items()) for c in found}
-        cutmix, mixup, size = table.mean((1, 2)), table.mean((0, 2)), table.mean((0, 1))
-        both, last = table.mean(1), table.mean(0)
-        expected = {
-            "cutmix=alpha=0.5": cutmix[1] - cutmix[0],
-            "cutmix=alpha=1": cutmix[2] - cutmix[0],
-            "mixup": mixup[1] - mixup[0],
-            "size=48": size[1] - size[0],
-            "size=64": size[2] - size[0],
-            "cutmix=alpha=1 × size=48": both[2, 1] - both[0, 1] - both[2, 0] + both[0, 0],
-            "mixup × size=64": last[1, 2] - last[0, 2] - last[1, 0] + last[0, 0],
-        }
-        assert len(got) == len(found) == 5 + 2 + 4 + 2  # each has a name of its own
-        for name, value in expected.items():
-            assert got[name] == pytest.approx(value, abs=1e-12), name
-
-    def test_by_hand(self) -> None:
-        _, made, found = designed(baseline=["augment"], vary=["mixup", "augment"], design="factorial")
-        assert [variant.name for variant in made] == [
-            "baseline",
-            "baseline-augment",
-            "baseline+mixup",
-            "baseline+mixup-augment",
-        ]
-        assert {contrast.name: list(contrast.weights.values()) for contrast in found} == {
-            "mixup": [-0.5, -0.5, 0.5, 0.5],
-            "augment=off": [-0.5, 0.5, -0.5, 0.5],
-            "mixup × augment=off": [1, -1, -1, 1],
-        }
+    def test_a_list(self) -> None:
+        made = Study.model_validate(LISTED)
+        assert phrase(made, factors(made, KNOWN)) == "a list of variants"
 
 
 @pytest.mark.parametrize("design", ["one_at_a_time", "leave_one_out", "cumulative", "factorial"])

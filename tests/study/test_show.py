@@ -150,6 +150,18 @@ class TestPlan:
         assert "cutmix:tta on:on cutmix × tta exploratory" in lines
         assert "detectable effect none with 1 seed and 359 images; differences need at least 2 seeds" in lines
 
+        assert not any("cannot be told from" in line for line in lines)
+
+    def test_aliases(self, console: Console) -> None:
+        vary = ["mixup", "cutmix", "tta"]
+        study = {"vary": vary, "design": "fractional", "fraction": {"variants": 4}, "seeds": 1}
+        print_plan(*planned(study=study), console)
+        lines = shown(console)
+        assert "design fractional: 4 of 8 variants, resolution III" in lines
+        assert "factor level comparison note cannot be told from" in lines
+        assert "mixup on mixup unequal epochs cutmix × tta" in lines
+        assert not any(line.startswith("cutmix:tta") for line in lines)
+
     def test_without_factors(self, console: Console) -> None:
         print_plan(*planned(study={"seeds": 1}), console)
         lines = shown(console)

@@ -41,6 +41,7 @@ def test_numbers_by_hand() -> None:
         "unique_epochs": 3 * (5 + 2),
         "merge_rate": 2.143,
         "detectable_effect": detectable_effect(359, 3),
+        "design": "one at a time",
         "variants": 3,
         "seeds": 3,
         "folds": 1,
@@ -49,6 +50,21 @@ def test_numbers_by_hand() -> None:
         "metric": "log_loss",
         "smallest_effect": 0.01,
     }
+
+
+def test_plan_json_keeps_design_and_aliases() -> None:
+    study = {"vary": ["mixup", "tta", "cutmix"], "design": "fractional", "fraction": {"variants": 4}}
+    recipe = Recipe.from_dict(VALUES | {"study": study})
+    prepared = prepare(recipe)
+    plan = make_plan(recipe, prepared.identities)
+    content = json.loads(plan_file(recipe, plan, prepared, Path("store"), "cpu", 1, False))
+    assert content["summary"]["design"] == "fractional: 4 of 8 variants, resolution III"
+    assert [contrast["aliases"] for contrast in content["contrasts"]] == [
+        ["tta × cutmix"],
+        ["mixup × cutmix"],
+        ["mixup × tta"],
+    ]
+    assert [Contrast.from_dict(contrast) for contrast in content["contrasts"]] == plan.contrasts
 
 
 def test_all_folds_validate_on_all_images() -> None:
