@@ -27,6 +27,12 @@ _OUT = click.option(
 _SHARE = click.option(
     "--share/--no-share", default=True, help="Whether trials share stages. [default: share]"
 )
+_UNTIL_DECIDED = click.option(
+    "--until-decided", is_flag=True, help="Add seeds where the verdict is open, instead of study.seeds."
+)
+_MAX_SEEDS = click.option(
+    "--max-seeds", type=click.IntRange(1), help="The most seeds of --until-decided. [default: 12]"
+)
 
 
 class _Command(click.Group):
@@ -65,10 +71,14 @@ def main() -> None:
 @click.option("--workers", type=click.IntRange(0), help="Loader processes; they change no result.")
 @_SHARE
 @click.option("--fresh", is_flag=True, help="Go on although images or versions have changed: compute again.")
+@_UNTIL_DECIDED
+@_MAX_SEEDS
 def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool, **options: Any) -> None:
     """Run a study, or what is left of it, and print its table of effects.
 
     Example: ablate run recipes/digits.yaml --set study.seeds=3
+
+    Or until the verdicts are in: ablate run recipes/digits.yaml --until-decided --max-seeds 8
     """
     from ablate.study.execute import run_study
 
@@ -85,6 +95,8 @@ def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool,
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
 @_SHARE
+@_UNTIL_DECIDED
+@_MAX_SEEDS
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def plan(recipe: str, assignments: tuple[str, ...], out: str | None, as_json: bool, **options: Any) -> None:
     """Show what a study would run, without running or hashing anything.
@@ -165,7 +177,8 @@ def report(study: str) -> None:
 
     opened = Study.open(study)
     opened.analyse()
-    click.echo(opened.folder / "report.md")
+    for name in ("report.html", "report.md"):
+        click.echo(opened.folder / name)
 
 
 @main.command("techniques")

@@ -88,6 +88,7 @@ class _Plan(BaseModel):
 
     quick: bool = False
     shared: bool = True
+    looks: list[int] | None = None
     device: str
     threads: int
     versions: dict[str, str]
@@ -292,6 +293,7 @@ def _surroundings(plan: _Plan) -> dict[str, Any]:
     return {
         "quick": "yes" if plan.quick else "no",
         "sharing": "on" if plan.shared else "off",
+        "seeds": f"until decided, up to {plan.looks[-1]}" if plan.looks else "those of the recipe",
         "device": identity.pop("class"),
         **identity,
     }

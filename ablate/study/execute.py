@@ -5,21 +5,19 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TypeVar
 
 from ablate import devices
-from ablate.errors import AblateError, Damaged, StageFailed
+from ablate.errors import AblateError, Damaged
 from ablate.executors.local import LocalExecutor
 from ablate.recipe.recipe import Recipe
-from ablate.study.changes import changes, refuse, told
+from ablate.study.changes import Changes, changes, refuse, told
 from ablate.study.display import make_display
 from ablate.study.graph import Stage
 from ablate.study.interrupts import Interrupts
-from ablate.study.plan import stage_key
 from ablate.study.planning import available_cores, plan_prepared
 from ablate.study.prepare import prepare
 from ablate.study.quick import quick_recipe
@@ -28,6 +26,19 @@ from ablate.study.store import Store
 from ablate.study.stored import out_folder, store_root
 from ablate.study.study import Study
 from ablate.study.summary import plan_file
+from ablate.study.until_decided import (
+    Findings,
+    Looks,
+    choose_looks,
+    first_trials,
+    look_at,
+    more_trials,
+    part,
+    require_question,
+    with_seeds,
+)
+
+T = TypeVar("T")
 
 
 def run_study(
@@ -40,6 +51,8 @@ def run_study(
     workers: int | None = None,
     share: bool = True,
     fresh: bool = False,
+    until_decided: bool = False,
+    max_seeds: int | None = None,
 ) -> Study:
     """Run what a study lacks, and write its files.
 
@@ -54,11 +67,15 @@ def run_study(
         share: Whether trials share stages; else each trains on its own, which gives the same numbers later.
         fresh: Whether to go on where the images or the versions have changed since the study was begun: what
             they change is computed again.
+        until_decided: Add seeds where a verdict is open, at looks fixed beforehand, instead of running the
+            seeds of the recipe; see `ablate.study.until_decided`.
+        max_seeds: The seeds of the last look; default 12.
 
     Raises:
         AblateError: The recipe, the data or the place to write to cannot be used.
         KeyboardInterrupt: Ctrl-C; the outputs are those of what is finished, and the same call goes on.
     """
+    looks = choose_looks(until_decided, max_seeds, quick)
     if quick:
         recipe = quick_recipe(recipe)
     study, store = Study(out_folder(out) / recipe.name), Store(store_root(out))
@@ -74,54 +91,107 @@ def run_study(
         if workers is None:
             workers = 0 if prepared.in_memory else min(available_cores(), 8)
         threads = threads or study.threads or available_cores()
-        plan = plan_prepared(recipe, prepared, device, threads, share=share)
-        run = Run(recipe, plan, prepared, store, executor, display, device, threads, workers, quick)
+        planned = with_seeds(recipe, looks[-1]) if looks else recipe
+        plan = plan_prepared(planned, prepared, device, threads, share=share)
+        if looks:
+            require_question(plan)
+        run = Run(recipe, plan, prepared, store, executor, display, device, threads, workers, quick, looks)
         _finish(run, study, fresh)
     return study
 
 
 def _finish(run: Run, study: Study, fresh: bool) -> None:
     """Run what is missing, unless the folder holds something that it must not be mixed with."""
-    plan, store, display = run.plan, run.store, run.display
-    described = plan_file(run.recipe, plan, run.prepared, store.root, run.device, run.threads, run.quick)
+    described = _described(run)
     changed = changes(study.folder, run.recipe, described)
     refuse(changed, study.folder, fresh)
     run.set_damaged_aside()
-    keys = plan.in_order(plan.needed(trial.predict for trial in plan.trials))
-    missing = run.missing(keys)
-    if not missing and study.is_finished(described):
+    if run.looks:
+        _look_by_look(run, study, run.looks, changed)
+        described = _described(run)
+    if not run.missing(run.keys) and study.is_finished(described):
         study.describe(described)  # its store may have moved
-        display.note(f"{study.folder}: everything is finished; nothing to do")
+        run.display.note(f"{study.folder}: everything is finished; nothing to do")
         return
-    for line in told(changed, len(keys) - len(missing), len(keys)):
-        display.note(line)
-    _preflight(run, [plan.stages[key] for key in missing])
-    study.begin(run.recipe, described)
-    store.refer(study.folder)
-    with Interrupts(display.note) as interrupts:
+    _begin(run, study, changed, described)
+    with Interrupts(run.display.note) as interrupts:
         run.stopping = interrupts.stopping
-        tests = _collected(run, keys, study)
-    tested = all(store.has(key) for key in tests)
+        tests = _mending(run, lambda: _to_the_end(run, study))
+    tested = all(run.store.has(key) for key in tests)
     if interrupts.asked and (study.is_unfinished or not tested):
         raise KeyboardInterrupt
     if tested:
         study.finish()
-    display.finished(study)
+    run.display.finished(study)
 
 
-def _collected(run: Run, keys: list[str], study: Study) -> list[str]:
-    """Run what is missing and write the outputs, again if a stage is damaged; gives the tests."""
+def _look_by_look(run: Run, study: Study, looks: Looks, changed: Changes) -> None:
+    """Run look after look while a contrast goes on; leaves the plan of the last one in the run."""
+    whole = run.plan
+    asked = first_trials(whole, looks)
+    for number in range(len(looks)):
+        run.plan = part(whole, asked)
+        found = _mending(run, lambda: _look(run, study, looks, changed))
+        run.display.note(found.told(looks, number))
+        if not found.open or number == len(looks) - 1:
+            return
+        asked = more_trials(asked, whole, found.open, looks[number + 1])
+
+
+def _look(run: Run, study: Study, looks: Looks, changed: Changes) -> Findings:
+    """Run what a look lacks, and tell what it has found; the folder is left alone where it lacks nothing."""
+    if run.missing(run.keys):
+        _begin(run, study, changed, _described(run))
+        study.collect(run.plan, run.store, run.failed)  # what the looks before have found stays to be seen
+        with Interrupts(run.display.note) as interrupts:
+            run.stopping = interrupts.stopping
+            _run(run, study)
+        if interrupts.asked:
+            study.collect(run.plan, run.store, run.failed)
+            raise KeyboardInterrupt
+    return look_at(run, looks)
+
+
+def _described(run: Run) -> str:
+    """The `plan.json` of the run's present plan."""
+    return plan_file(
+        run.recipe, run.plan, run.prepared, run.store.root, run.device, run.threads, run.quick, run.looks
+    )
+
+
+def _begin(run: Run, study: Study, changed: Changes, described: str) -> None:
+    """Write what is about to run into the folder; the first time, tell what has changed and try it."""
+    if not run.begun:
+        keys = run.keys
+        missing = run.missing(keys)
+        for line in told(changed, len(keys) - len(missing), len(keys)):
+            run.display.note(line)
+        run.preflight(missing)
+    run.begun = True
+    study.begin(run.recipe, described)
+    run.store.refer(study.folder)
+
+
+def _mending(run: Run, work: Callable[[], T]) -> T:
+    """Do some work, again if a stage turns out to be damaged."""
     while True:
         try:
-            tests = _run(run, keys, study)
-            study.collect(run.plan, run.store, run.failed)
-            return tests
+            return work()
         except Damaged as error:
             run.mend(error)
 
 
-def _run(run: Run, keys: list[str], study: Study) -> list[str]:
-    """Run what is missing, write the outputs anew after each seed, and test the winner; gives the tests."""
+def _to_the_end(run: Run, study: Study) -> list[str]:
+    """Run what is missing, test the winner and write the outputs; gives the tests."""
+    _run(run, study)
+    tests = _test_winner(run, study)
+    study.collect(run.plan, run.store, run.failed, run.prepared.items.items)
+    return tests
+
+
+def _run(run: Run, study: Study) -> None:
+    """Run what is missing, and write the outputs anew after each seed."""
+    keys = run.keys
     missing = run.missing(keys)
     seeds = Counter(run.plan.stages[key].seed for key in missing)
 
@@ -136,6 +206,10 @@ def _run(run: Run, keys: list[str], study: Study) -> list[str]:
     run.store.sweep()
     run.display.begin(run.plan, missing)
     run.run_stages(keys, after)
+
+
+def _test_winner(run: Run, study: Study) -> list[str]:
+    """Score the best variant on the test split, where there is one; gives the stages that do."""
     if not any(trial.test for trial in run.plan.trials):
         return []
     winner = study.best_variant(run.plan, run.store, run.recipe.study.metric)
@@ -168,30 +242,3 @@ def _make_writable(folder: Path) -> None:
         ) from None
     if not os.access(folder, os.W_OK):
         raise AblateError(f"{folder}: cannot be written; set --out or ABLATE_OUT to a folder that can.")
-
-
-def _preflight(run: Run, missing: list[Stage]) -> None:
-    """Run one batch of every distinct phase that is to be trained, before the first hour is spent."""
-    distinct: dict[str, Stage] = {}
-    for stage in missing:
-        if stage.kind == "fit":
-            own = {
-                k: v
-                for k, v in stage.settings.items()
-                if k not in ("seed", "parent", "data", "lr_from", "salt", "trial")
-            }
-            distinct.setdefault(stage_key(own), stage)
-    if not distinct:
-        return
-    first = next(iter(distinct.values()))
-    settings: dict[str, Any] = {
-        "kind": "preflight",
-        "stages": [stage.settings for stage in distinct.values()],
-    }
-    settings["deterministic"] = run.recipe.deterministic
-    run.display.stage("preflight: one batch of every phase", 0)
-    with TemporaryDirectory(prefix="ablate-") as folder:
-        try:
-            run.executor.run(run.preflight_job(settings, first, Path(folder)), run.display.report)
-        except StageFailed as error:
-            raise AblateError(str(error)) from None

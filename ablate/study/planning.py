@@ -16,6 +16,7 @@ from ablate.study.store import Store
 from ablate.study.stored import out_folder, store_root
 from ablate.study.study import Study
 from ablate.study.summary import left_numbers, plan_numbers
+from ablate.study.until_decided import choose_looks, first_trials, part, require_question, with_seeds
 
 
 def available_cores() -> int:
@@ -46,15 +47,26 @@ def plan_study(
     device: str = "auto",
     threads: int | None = None,
     share: bool = True,
+    until_decided: bool = False,
+    max_seeds: int | None = None,
 ) -> tuple[dict[str, Any], Plan]:
     """The plan of a study as `ablate run` would begin it or go on with it, in numbers and whole.
 
     Images that have not been looked at yet leave `Plan.data_known` false: what is shared is right, but which
-    stages are already stored cannot be told.
+    stages are already stored cannot be told. With `until_decided` the plan is the most that can be asked for,
+    and the numbers have `looks` (in seeds), `least_trials` and `least_epochs` too.
     """
+    looks = choose_looks(until_decided, max_seeds, quick)
     if quick:
         recipe = quick_recipe(recipe)
+    if looks:
+        recipe = with_seeds(recipe, looks[-1])
     prepared = prepare(recipe, quick=quick, look=False)
     threads = threads or Study(out_folder(out) / recipe.name).threads or available_cores()
     plan = plan_prepared(recipe, prepared, devices.choose(device), threads, share=share)
-    return plan_numbers(recipe, plan, prepared) | left_numbers(plan, Store(store_root(out))), plan
+    numbers = plan_numbers(recipe, plan, prepared) | left_numbers(plan, Store(store_root(out)))
+    if looks:
+        require_question(plan)
+        least = part(plan, first_trials(plan, looks))
+        numbers |= {"looks": looks, "least_trials": len(least.trials), "least_epochs": least.unique_epochs}
+    return numbers, plan

@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Literal
 
-from ablate.errors import Damaged, StageFailed, StageStopped
+from ablate.errors import AblateError, Damaged, StageFailed, StageStopped
 from ablate.executors.local import LocalExecutor
 from ablate.recipe.recipe import Recipe
 from ablate.study.display import Display
 from ablate.study.estimate import remember
 from ablate.study.graph import Plan, Stage
 from ablate.study.job import Job
+from ablate.study.plan import stage_key
 from ablate.study.prepare import Prepared
 from ablate.study.store import OUT, Store
 from ablate.study.stored import folder_bytes
@@ -23,6 +25,8 @@ from ablate.study.study import SKIPPED
 Outcome = Literal["done", "failed", "busy"]
 _PAUSE = 0.5
 """Seconds between looks at what another process is computing."""
+_OF_ONE = ("seed", "parent", "data", "lr_from", "salt", "trial")
+"""The settings in which fit stages differ that are alike for a preflight."""
 
 
 @dataclass
@@ -39,9 +43,16 @@ class Run:
     threads: int
     workers: int
     quick: bool
+    looks: tuple[int, ...] | None = None
+    begun: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     mended: set[str] = field(default_factory=set)
     stopping: Callable[[], bool] = lambda: False
+
+    @property
+    def keys(self) -> list[str]:
+        """The stages that the plan's trials take, in the order to run them."""
+        return self.plan.in_order(self.plan.needed(trial.predict for trial in self.plan.trials))
 
     def job(self, stage: Stage, folder: Path) -> Job:
         """What a process needs to run one stage."""
@@ -163,7 +174,32 @@ class Run:
             raise found
         self.mended.add(key)
 
-    def preflight_job(self, settings: dict[str, Any], first: Stage, folder: Path) -> Job:
-        """The job that tries every distinct phase once."""
-        stage = Stage("preflight", "preflight", "preflight", settings, 0, first.fold, (), first.weights)
-        return self.job(stage, folder)
+    def preflight(self, missing: Sequence[str]) -> None:
+        """Run one batch of every distinct phase that is to be trained, before the first hour is spent.
+
+        Args:
+            missing: The stages that are to run.
+
+        Raises:
+            AblateError: One of them cannot.
+        """
+        distinct: dict[str, Stage] = {}
+        for stage in (self.plan.stages[key] for key in missing):
+            if stage.kind == "fit":
+                own = {name: value for name, value in stage.settings.items() if name not in _OF_ONE}
+                distinct.setdefault(stage_key(own), stage)
+        if not distinct:
+            return
+        first = next(iter(distinct.values()))
+        settings = {
+            "kind": "preflight",
+            "stages": [stage.settings for stage in distinct.values()],
+            "deterministic": self.recipe.deterministic,
+        }
+        whole = Stage("preflight", "preflight", "preflight", settings, 0, first.fold, (), first.weights)
+        self.display.stage("preflight: one batch of every phase", 0)
+        with TemporaryDirectory(prefix="ablate-") as folder:
+            try:
+                self.executor.run(self.job(whole, Path(folder)), self.display.report)
+            except StageFailed as error:
+                raise AblateError(str(error)) from None

@@ -67,7 +67,7 @@ class Status:
         try:
             content = study.plan
             self.name, self.store = str(content["name"]), Store(Path(content["store"]))
-            self.plan = study.stored_plan()
+            self.plan, self.looks = study.stored_plan(), content.get("looks")
         except (OSError, ValueError, KeyError, TypeError):
             raise AblateError(f"{self.folder / 'plan.json'}: cannot be read as a study's plan.") from None
         seals = {key: sealed.read_seal(self.store.folder(key)) for key in self.plan.stages}
@@ -154,16 +154,22 @@ class Status:
     def next(self) -> str:
         """What to do now."""
         stages = f"{len(self.left)} stage{' is' if len(self.left) == 1 else 's are'} left"
+        stages += " until the next look at the results" if self.looks else ""
+        run = f"`ablate run --until-decided --max-seeds {self.looks[-1]}`" if self.looks else "`ablate run`"
         if self.state == "finished":
-            report = f"the report is {self.folder / 'report.md'}" if self._written else "no trial ended well"
+            report = (
+                f"the report is {self.folder / 'report.html'}" if self._written else "no trial ended well"
+            )
             return f"Nothing is left to do; {report}"
         if self.state == "running":
             return f"It goes on by itself: {stages}."
         if self.state == "failed":
-            return f"`ablate run` tries again what failed: {stages}."
+            return f"{run} tries again what failed: {stages}."
+        if not self.left and self.looks:
+            return f"{run} looks at the results, and goes on where they leave something open."
         if not self.left:
             return "`ablate run` writes the tables and the report; every stage is finished."
-        return f"`ablate run` goes on with it: {stages}."
+        return f"{run} goes on with it: {stages}."
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as JSON values."""

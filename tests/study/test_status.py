@@ -112,7 +112,7 @@ def test_a_finished_study_says_so(study: Study, plan: Plan):
         "stages": {"done": len(plan.stages), "left": 0, "left_out": 0, "total": len(plan.stages)},
         "epochs": {"done": plan.unique_epochs, "total": plan.unique_epochs},
         "seconds_left": None,
-        "next": f"Nothing is left to do; the report is {study.folder / 'report.md'}",
+        "next": f"Nothing is left to do; the report is {study.folder / 'report.html'}",
         "unfinished": [],
     }
     text = words(status)
