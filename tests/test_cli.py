@@ -56,7 +56,9 @@ def test_run_then_show_then_report(recipe: Path, tmp_path: Path):
     assert shown.exit_code == 0
     assert "verdict" in shown.output
     reported = ablate("report", tmp_path / "out" / "cli")
-    assert Path(reported.output.strip()).is_file()
+    told = [Path(line) for line in reported.output.splitlines()]
+    assert [path.name for path in told] == ["report.html", "report.md"]
+    assert all(path.is_file() for path in told)
 
 
 @pytest.fixture(scope="module")

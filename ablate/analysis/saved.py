@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ablate.analysis.outcomes import Outcomes, read_outcomes
 from ablate.errors import AblateError
+
+_WORDS = [
+    "variant",
+    "factor",
+    "level",
+    "contrast",
+    "metric",
+    "verdict",
+    "status",
+    "phase",
+    "interval",
+    "note",
+]
 
 
 @dataclass(frozen=True)
 class StudyFiles:
-    """What a study wrote, read back; `history` and `recipe` are None where their files are missing."""
+    """What a study wrote, read back; what is None or empty here has no file, as in studies of before."""
 
+    folder: Path
     plan: dict[str, Any]
     trials: pd.DataFrame
     effects: pd.DataFrame
     predictions: Path
     history: pd.DataFrame | None
     recipe: str | None
+    details: pd.DataFrame | None = None
+    pairs: pd.DataFrame | None = None
+    machines: list[dict[str, Any]] = field(default_factory=list)
+    thumbnails: dict[str, Path] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> StudyFiles:
@@ -32,19 +52,19 @@ class StudyFiles:
                     f"There is no {name} in {folder}; run the study first: `ablate run RECIPE`."
                 )
         recipe = folder / "recipe.yaml"
-        try:
-            plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise AblateError(
-                f"{folder / 'plan.json'} is not JSON ({error}); run the study again."
-            ) from error
+        thumbnails = _read_json(folder / "thumbnails" / "index.json", {})
         return cls(
-            plan=plan,
-            trials=_read_csv(folder / "trials.csv"),
-            effects=_read_csv(folder / "effects.csv").astype({"primary": bool}),
+            folder=folder,
+            plan=_read_json(folder / "plan.json"),
+            trials=read_csv(folder / "trials.csv"),
+            effects=read_csv(folder / "effects.csv").astype({"primary": bool}),
             predictions=folder / "predictions.parquet",
-            history=_read_csv(folder / "history.csv") if (folder / "history.csv").is_file() else None,
+            history=_read_optional(folder / "history.csv"),
             recipe=recipe.read_text(encoding="utf-8") if recipe.is_file() else None,
+            details=_read_optional(folder / "details.csv"),
+            pairs=_read_optional(folder / "pairs.csv"),
+            machines=_read_json(folder / "machine.json", []),
+            thumbnails={item: folder / "thumbnails" / name for item, name in thumbnails.items()},
         )
 
     @property
@@ -55,10 +75,23 @@ class StudyFiles:
     def finished(self) -> pd.DataFrame:
         return self.trials[self.trials["status"] == "ok"] if "status" in self.trials else self.trials
 
+    @property
+    def classes(self) -> list[str]:
+        """The classes' names; empty where the plan does not tell them."""
+        return [str(name) for name in self.plan.get("classes", [])]
+
+    @property
+    def baseline(self) -> str:
+        return str(self.plan.get("baseline", "baseline"))
+
+    @cached_property
+    def outcomes(self) -> Outcomes | None:
+        """What the finished trials predicted on the validation split."""
+        return read_outcomes(self.predictions, self.finished, len(self.classes))
+
     def validation_items(self) -> int:
         """The number of images that variants were compared on."""
-        table = pd.read_parquet(self.predictions, columns=["item"], filters=[("split", "==", "valid")])
-        return int(table["item"].nunique())
+        return len(self.outcomes.items) if self.outcomes else 0
 
     def test_predictions(self, variant: str) -> pd.DataFrame:
         """One variant's predictions of the test split; empty where there are none."""
@@ -67,10 +100,27 @@ class StudyFiles:
         )
 
 
-def _read_csv(path: Path) -> pd.DataFrame:
-    names = ("variant", "factor", "level", "contrast", "metric", "verdict", "status", "phase")
+def _read_json(path: Path, missing: Any = None) -> Any:
+    """What a JSON file holds; `missing` where there is none."""
+    if missing is not None and not path.is_file():
+        return missing
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise AblateError(f"{path} is not JSON ({error}); run the study again.") from error
+
+
+def _read_optional(path: Path) -> pd.DataFrame | None:
+    return read_csv(path) if path.is_file() else None
+
+
+def read_csv(path: Path) -> pd.DataFrame:
+    """A table of a study, in which the names of variants, levels and classes stay words.
+
+    Raises AblateError when it is broken.
+    """
     try:
         # a level may be called "None" or "nan": only an empty field is missing
-        return pd.read_csv(path, dtype=dict.fromkeys(names, str), keep_default_na=False, na_values=[""])
+        return pd.read_csv(path, dtype=dict.fromkeys(_WORDS, str), keep_default_na=False, na_values=[""])
     except ValueError as error:
         raise AblateError(f"{path} cannot be read as a table ({error}); run the study again.") from error

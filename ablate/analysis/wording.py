@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -49,6 +51,23 @@ def effects_rows(effects: pd.DataFrame, metric: str) -> list[tuple[str, str, str
         )
         for row in effects[effects["metric"] == metric].to_dict("records")
     ]
+
+
+def next_step(row: Mapping[Any, Any], detail: Mapping[Any, Any]) -> str:
+    """What would decide a comparison that is open; empty where none is, or nothing is known."""
+    if math.isnan(row["effect"]):
+        return "No pair of trials finished"
+    if row["verdict"] != "undecided":
+        return ""
+    if known(detail.get("more_seeds")):
+        more = int(detail["more_seeds"])
+        return f"About {more:,} more seed{'' if more == 1 else 's'} would decide it"
+    if known(detail.get("images_needed")):
+        images = f"about {detail['images_needed']:,.0f} images would"
+        return f"More seeds will never decide it on these images; {images}"
+    told = isinstance(detail.get("note"), str)
+    alone = math.isnan(row["ci_low"]) and row["n_seeds"] == 1
+    return "One seed gives no interval" if alone and not told else ""
 
 
 def answer(effects: pd.DataFrame, metric: str, smallest_effect: float, n_items: int) -> str:
@@ -108,3 +127,8 @@ def _seeds(rows: list[dict]) -> str:
 
 def _listed(parts: list[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def known(value: Any) -> bool:
+    """Whether a cell of a table holds something."""
+    return value is not None and not (isinstance(value, float) and math.isnan(value))

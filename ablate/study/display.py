@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Column, Table
 from rich.text import Text
 
+from ablate.analysis.names import shown_in, title
 from ablate.study.clock import Clock, duration
 from ablate.study.graph import Plan, Stage
 
@@ -127,7 +128,7 @@ class PlainDisplay:
 
     def row(self, scores: dict[str, Any]) -> None:
         if scores:
-            self.say(f"  {', '.join(scores['variants'])}: accuracy {scores['accuracy']:.4f}")
+            self.say(f"  {', '.join(scores['variants'])}: {title(scores['metric'])} {scores['score']:.4f}")
 
     def finished(self, study: Any) -> None:
         print_effects(Console(), study)
@@ -139,6 +140,7 @@ class LiveDisplay:
     def __init__(self, console: Console):
         self.console, self.clock, self.epochs = console, Clock(), 0
         self.scores: dict[str, list[float]] = defaultdict(list)
+        self.metric = "accuracy"
         self.epoch = Text(style="dim", no_wrap=True, overflow="ellipsis")
         fixed = Column(no_wrap=True)
         self.progress = Progress(
@@ -169,9 +171,11 @@ class LiveDisplay:
         return Group(*(part for part in parts if part is not None))
 
     def _table(self) -> Table:
-        table = Table("variant", "seeds", "accuracy", title="so far", title_justify="left", show_edge=False)
+        factor, unit, digits = shown_in(self.metric)
+        heading = f"{title(self.metric)}, {unit}"
+        table = Table("variant", "seeds", heading, title="so far", title_justify="left", show_edge=False)
         for variant, values in self.scores.items():
-            table.add_row(variant, str(len(values)), f"{100 * mean(values):.2f} %")
+            table.add_row(variant, str(len(values)), f"{factor * mean(values):.{digits}f}")
         return table
 
     def say(self, text: str) -> None:
@@ -224,7 +228,8 @@ class LiveDisplay:
 
     def row(self, scores: dict[str, Any]) -> None:
         for variant in scores.get("variants", ()):
-            self.scores[variant].append(scores["accuracy"])
+            self.metric = scores["metric"]
+            self.scores[variant].append(scores["score"])
 
     def finished(self, study: Any) -> None:
         self.progress.update(self.study_bar, visible=False)
@@ -251,33 +256,44 @@ def epoch_line(row: dict[str, Any], epochs: int) -> str:
     return f"epoch {row['epoch'] + 1} of {epochs}: {', '.join(numbers)}"
 
 
+def _effects_table(study: Any, plan: dict[str, Any]) -> Table:
+    from ablate.analysis.wording import effects_rows, next_step, short_labels
+
+    effects, metric = study.effects(), plan["metric"]
+    own = effects["metric"] == metric
+    rows = effects[own].to_dict("records")
+    # a study from before has no details, and a smoke run decides nothing
+    known = (study.folder / "details.csv").is_file() and not plan["quick"]
+    steps = list(map(next_step, rows, study.details()[own].to_dict("records"))) if known else [""] * len(rows)
+    table = Table(title=f"{plan['name']}: effects on {title(metric)}")
+    headings = ["what", f"effect, {shown_in(metric)[1]}", "95% interval", "verdict"]
+    for heading in [*headings, "what would decide it"] if any(steps) else headings:
+        table.add_column(heading, overflow="fold")
+    labels = short_labels(effects, metric)
+    for label, (_, *cells), step in zip(labels, effects_rows(effects, metric), steps, strict=True):
+        cells[-1] = "smoke run" if plan["quick"] else cells[-1]
+        table.add_row(label, *cells, *([step] if any(steps) else []))
+    return table
+
+
 def print_effects(console: Console, study: Any) -> None:
     """The table of effects, and where the report is."""
-    from ablate.analysis.names import shown_in
-    from ablate.analysis.wording import effects_rows, short_labels
-
     trials, plan = study.trials, study.plan
     good, bad = trials[trials.status == "ok"], trials[trials.status != "ok"]
     metric = plan["metric"]
     factor, unit, digits = shown_in(metric)
     if plan["contrasts"] and (study.folder / "effects.csv").is_file():
-        effects = study.effects()
-        table = Table(title=f"{plan['name']}: effects on {metric}")
-        for heading in ("what", f"effect, {unit}", "95% interval", "verdict"):
-            table.add_column(heading, overflow="fold")
-        for label, (_, *cells) in zip(
-            short_labels(effects, metric), effects_rows(effects, metric), strict=True
-        ):
-            table.add_row(label, *cells[:-1], "smoke run" if plan["quick"] else cells[-1])
-        console.print(table)
+        console.print(_effects_table(study, plan))
     elif len(good):
         value = factor * good[metric].mean()
-        console.print(f"{plan['name']}: {metric} {value:.{digits}f} {unit}, the mean of {len(good)} trials")
+        text = f"{title(metric)} {value:.{digits}f} {unit}, the mean of {len(good)} trials"
+        console.print(f"{plan['name']}: {text}")
     if len(bad):
         text = f"{len(bad)} of {len(trials)} trials did not finish well: see `ablate status {study.folder}`"
         console.print(text, soft_wrap=True, highlight=False)
     if plan["quick"]:
         text = "This was a smoke run on a few images: everything works, and its numbers mean nothing."
         console.print(text, soft_wrap=True)
-    if (study.folder / "report.md").is_file():
-        console.print(f"report: {study.folder / 'report.md'}", soft_wrap=True, highlight=False)
+    if (study.folder / "report.html").is_file():
+        text = f"report: {study.folder / 'report.html'} (in short: report.md)"
+        console.print(text, soft_wrap=True, highlight=False)

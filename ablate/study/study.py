@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +17,12 @@ from ablate.files import replace_file, sweep
 from ablate.recipe.problems import suggestion
 from ablate.sealed import checksum, sync
 from ablate.study.graph import Plan, Stage, Trial
+from ablate.study.machine import MACHINE, note_machine
 from ablate.study.store import Store
 
-OUTPUTS = ("trials.csv", "predictions.parquet", "history.csv", "effects.csv", "report.md")
-PLOTS = ("plots/effects.svg", "plots/curves.svg")
+OUTPUTS = ("trials.csv", "predictions.parquet", "history.csv", "effects.csv", "report.html", "report.md")
+OTHERS = ("details.csv", "pairs.csv", "plots/effects.svg", "plots/curves.svg")
+"""What a finished study may lack: those of before do, or there is nothing of the kind."""
 FINISHED, FAILURES = ".finished", "failures.json"
 SKIPPED = "a stage before it failed"
 """The reason in `failures.json` of what was not tried."""
@@ -28,6 +32,7 @@ if TYPE_CHECKING:
     from fastai.learner import Learner
     from matplotlib.figure import Figure
 
+    from ablate.data.items import Item
     from ablate.recipe.recipe import Recipe
 
 
@@ -90,13 +95,23 @@ class Study:
         return pd.read_parquet(self._file("predictions.parquet"))
 
     def effects(self) -> pd.DataFrame:
-        """A row per contrast and metric, with intervals and verdicts; see `ablate.effects`."""
-        import pandas as pd
+        """A row per contrast and metric, with intervals and verdicts; see `ablate.effects`.
 
-        return pd.read_csv(self._file("effects.csv"))
+        Notebooks show it as a table for people.
+        """
+        from ablate.analysis.notebook import EffectsTable
+        from ablate.analysis.saved import read_csv
+
+        return EffectsTable(read_csv(self._file("effects.csv")))
+
+    def details(self) -> pd.DataFrame:
+        """What stands behind each row of `effects`; see `ablate.analysis.effects.Analysis`."""
+        from ablate.analysis.saved import read_csv
+
+        return read_csv(self._file("details.csv"))
 
     def plot(self) -> Figure:
-        """The effects with their intervals, on the study's metric."""
+        """The effects with their intervals, on the study's metric; notebooks show it as SVG."""
         from ablate.analysis.plots import forest
 
         plan = self.plan
@@ -159,9 +174,11 @@ class Study:
         (self.folder / FINISHED).unlink(missing_ok=True)
         file = self.folder / "plan.json"
         if not file.is_file() or file.read_bytes() != plan.encode():
-            for name in (*OUTPUTS, *PLOTS, FAILURES):
+            for name in (*OUTPUTS, *OTHERS, MACHINE, FAILURES):
                 (self.folder / name).unlink(missing_ok=True)
+            shutil.rmtree(self.folder / "thumbnails", ignore_errors=True)
         self.describe(plan)
+        note_machine(self.folder)
         replace_file(self.folder / "recipe.yaml", lambda path: path.write_text(text.getvalue()))
 
     def describe(self, plan: str) -> None:
@@ -172,26 +189,38 @@ class Study:
         """Mark the outputs as those of the plan, unless a trial failed: the same command tries it again."""
         if set(self.trials.status) & {"pending", "failed"}:
             return
-        for path in (self.folder / name for name in (*OUTPUTS, *PLOTS)):
+        for path in (self.folder / name for name in (*OUTPUTS, *OTHERS)):
             if path.is_file():
                 sync(path)
         sync(self.folder)
         mark = _mark((self.folder / "plan.json").read_text())
         replace_file(self.folder / FINISHED, lambda path: path.write_text(mark))
 
-    def collect(self, plan: Plan, store: Store, failed: Mapping[str, str]) -> None:
-        """Write every output that follows from the stages that are finished."""
+    def collect(
+        self, plan: Plan, store: Store, failed: Mapping[str, str], items: Sequence[Item] | None = None
+    ) -> None:
+        """Write every output that follows from the stages that are finished.
+
+        `items` are all of the study: with them, the report gets new thumbnails.
+        """
         from ablate.study import tables
 
         predictions = tables.predictions_table(plan, store)
-        trials = tables.trials_table(plan, store, failed, predictions)
+        trials = tables.trials_table(plan, store, failed, predictions, *self._measured())
         history = tables.history_table(plan, store)
         self._write_failures(failed)
         replace_file(self.folder / "trials.csv", lambda path: trials.to_csv(path, index=False))
         replace_file(self.folder / "history.csv", lambda path: history.to_csv(path, index=False))
         if len(predictions):
             replace_file(self.folder / "predictions.parquet", lambda path: predictions.to_parquet(path))
-            self.analyse()
+            self.analyse(items)
+
+    def _measured(self) -> tuple[Sequence[str], Sequence[str]]:
+        """The metrics of the study, and the names of its classes."""
+        from ablate.analysis.names import measured
+
+        plan = self.plan
+        return measured(plan["metric"]), plan["classes"]
 
     def failures(self) -> dict[str, str]:
         """Why stages failed in the last run, by key."""
@@ -205,46 +234,60 @@ class Study:
         else:
             (self.folder / FAILURES).unlink(missing_ok=True)
 
-    def analyse(self) -> None:
-        """Write `effects.csv` and the report anew from the tables."""
+    def analyse(self, items: Sequence[Item] | None = None) -> None:
+        """Write `effects.csv`, `details.csv`, `pairs.csv` and the report anew from the tables.
+
+        The thumbnails of the report are written where `items` gives the images, and else kept.
+        """
         from ablate.analysis.contrasts import Contrast
-        from ablate.analysis.effects import effects
+        from ablate.analysis.effects import analyse
         from ablate.analysis.report import write_report
+        from ablate.study.thumbnails import write_thumbnails
 
         plan = self.plan
-        found = effects(
+        found = analyse(
             self.trials,
             self.predictions(),
             contrasts=[Contrast.from_dict(contrast) for contrast in plan["contrasts"]],
             metric=plan["metric"],
             smallest_effect=plan["smallest_effect"],
+            looks=plan.get("looks"),
+            classes=plan["classes"],
+            n_folds=plan.get("split_folds"),
         )
-        replace_file(self.folder / "effects.csv", lambda path: found.to_csv(path, index=False))
+        for name, table in vars(found).items():
+            replace_file(self.folder / f"{name}.csv", partial(table.to_csv, index=False))
+        if items is not None:
+            write_thumbnails(self.folder, items)
         write_report(self.folder)
 
     def scores(self, plan: Plan, store: Store, predict: str) -> dict[str, Any]:
-        """Variant, seed and metrics of the trials that one prediction stage belongs to, for the display."""
-        from ablate.analysis.metrics import METRICS
+        """The `variants` of a prediction stage, their `metric` and `score`, for the display."""
+        from ablate.analysis.metrics import find_metric
+        from ablate.analysis.predicted import Predicted
         from ablate.study.tables import predictions_of
 
         if store.status(predict) != "ok":
             return {}
-        table = predictions_of(store, predict)
-        scores = {name: metric.score(table) for name, metric in METRICS.items()}
-        return {"variants": [t.variant for t in plan.trials if t.predict == predict], **scores}
+        content = self.plan
+        score = find_metric(content["metric"], content["classes"]).score
+        return {
+            "variants": [trial.variant for trial in plan.trials if trial.predict == predict],
+            "metric": content["metric"],
+            "score": score(Predicted.read(predictions_of(store, predict))),
+        }
 
     def best_variant(self, plan: Plan, store: Store, metric: str) -> str | None:
         """The variant with the best mean of a metric over its finished trials; None while there is none."""
-        from ablate.analysis.names import METRIC_NAMES
+        from ablate.analysis.names import higher_is_better
         from ablate.study import tables
 
         predictions = tables.predictions_table(plan, store)
         if not len(predictions):
             return None
-        means = (
-            tables.trials_table(plan, store, {}, predictions).groupby("variant", sort=False)[metric].mean()
-        )
-        return str(means.idxmax() if METRIC_NAMES[metric] else means.idxmin())
+        trials = tables.trials_table(plan, store, {}, predictions, *self._measured())
+        means = trials.groupby("variant", sort=False)[metric].mean()
+        return str(means.idxmax() if higher_is_better(metric) else means.idxmin())
 
     def trial(self, variant: str, seed: int, fold: int) -> Trial:
         """One trial of the stored plan.

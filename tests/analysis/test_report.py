@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from folders import write_study
 
-from ablate.analysis.contrasts import against_baseline
 from ablate.analysis.effects import effects
-from ablate.analysis.metrics import metric_values
-from ablate.analysis.report import effects_rows, write_report, write_whole
+from ablate.analysis.report import write_report, write_whole
+from ablate.analysis.wording import effects_rows, short_labels
 from ablate.errors import AblateError
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -22,27 +22,10 @@ Tables = tuple[pd.DataFrame, pd.DataFrame]
 def folder(tmp_path: Path, study: Tables) -> Path:
     """A finished study: three variants, four seeds, a test split for the winner, two phases of history."""
     trials, predictions = study
-    contrasts = against_baseline(list(trials["variant"]), "baseline")
-    effects(trials, predictions, contrasts=contrasts).to_csv(tmp_path / "effects.csv", index=False)
+    write_study(tmp_path, trials, predictions, ["cat", "dog", "emu"])
     winner = predictions[predictions["variant"] == "baseline+mixup"]
     test = winner.assign(split="test", pred=winner["target"])
     pd.concat([predictions, test]).to_parquet(tmp_path / "predictions.parquet")
-    metrics = metric_values(predictions, ["accuracy", "balanced_accuracy", "log_loss"])
-    trials.merge(metrics).to_csv(tmp_path / "trials.csv", index=False)
-    history = trials.merge(pd.DataFrame({"phase": ["head", "tune"], "epoch": [0, 0]}), how="cross")
-    history.assign(valid_loss=1.0, accuracy=0.5).to_csv(tmp_path / "history.csv", index=False)
-    plan = {
-        "name": "demo",
-        "quick": False,
-        "metric": "accuracy",
-        "smallest_effect": 0.005,
-        "baseline": "baseline",
-        "contrasts": [each.to_dict() for each in contrasts],
-        "versions": {"torch": "2.15", "fastai": "2.8.12"},
-        "trials": [],
-    }
-    (tmp_path / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
-    (tmp_path / "recipe.yaml").write_text("name: demo\n", encoding="utf-8")
     return tmp_path
 
 
@@ -60,30 +43,38 @@ def report_of(folder: Path) -> str:
     return (folder / "report.md").read_text(encoding="utf-8")
 
 
-def test_the_answer_comes_first_then_everything_it_rests_on(folder: Path):
+def test_the_answer_comes_first_then_the_table_and_what_intervals_mean(folder: Path):
     text = report_of(folder)
-    title, first = text.split("\n\n")[:2]
+    title, first, table, *_, last = text.split("\n\n")
     assert title == "# demo: which changes help?"
     assert first.startswith("On accuracy, with 4 seeds and 60 validation images: **mixup** (+")
-    for row in effects_rows(pd.read_csv(folder / "effects.csv"), "accuracy"):
-        assert "| " + " | ".join(row) + " |" in text
-    scores = pd.read_csv(folder / "trials.csv").groupby("variant")["accuracy"].agg(["mean", "std"]) * 100
-    mean, sd = scores.loc["baseline+tta"]
-    assert f"| baseline+tta | 4 | {mean:.2f} ± {sd:.2f} |" in text
-    assert "conditional on the training split" in text
-    assert "- Seeds: 0, 1, 2, 3\n" in text
-    assert "torch 2.15, fastai 2.8.12" in text
-    assert "```yaml\nname: demo\n```" in text
+    assert table.startswith("| comparison | difference in accuracy, points (higher is better) |")
+    effects = pd.read_csv(folder / "effects.csv")
+    for label, (_, effect, interval, _) in zip(
+        short_labels(effects, "accuracy"), effects_rows(effects, "accuracy"), strict=True
+    ):
+        assert f"| {label} | {effect} | {interval} |" in table
+    assert "given this training split" in last
+    assert "[report.html](report.html)" in last
     assert "nan" not in text
     assert "--quick" not in text
     assert "numbers of epochs" not in text
     assert "no result (" not in text
+    assert len(text.splitlines()) < 20
+    assert "![" not in text
+
+
+def test_all_files_are_written(folder: Path):
+    write_report(folder)
     assert {path.name for path in (folder / "plots").iterdir()} == {"effects.svg", "curves.svg"}
-    assert "baseline+mixup − baseline" in (folder / "plots" / "effects.svg").read_text(encoding="utf-8")
+    assert "mixup" in (folder / "plots" / "effects.svg").read_text(encoding="utf-8")
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.startswith("<!DOCTYPE html>")
+    assert page.rstrip().endswith("</html>")
 
 
 def test_the_same_files_give_the_same_report(folder: Path):
-    names = ("report.md", "plots/effects.svg", "plots/curves.svg")
+    names = ("report.html", "report.md", "plots/effects.svg", "plots/curves.svg")
     write_report(folder)
     first = [(folder / name).read_bytes() for name in names]
     write_report(folder)
@@ -99,7 +90,7 @@ def test_the_winner_is_scored_on_the_test_split(folder: Path):
         "trials.csv",
         lambda table: table.assign(accuracy=table["variant"].eq("baseline").astype(float)),
     )
-    assert "## Test score" not in report_of(folder)
+    assert "test split" not in report_of(folder)
 
 
 def test_the_winner_of_a_loss_has_the_lowest(folder: Path):
@@ -111,7 +102,9 @@ def test_a_quick_run_is_called_no_result(folder: Path):
     edit_plan(folder, quick=True)
     text = report_of(folder)
     assert text.split("\n\n")[1].startswith("**This is a `--quick` smoke run")
-    assert "ablate run recipe.yaml --quick" in text
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "ablate run recipe.yaml --quick" in page
+    assert "smoke run" in page
 
 
 def test_contrasts_of_unequal_training_are_flagged(folder: Path):
@@ -132,7 +125,8 @@ def test_trials_without_a_result_are_counted_and_named(folder: Path):
     assert "1 failed" in text
     assert "1 diverged" in text
     assert "baseline (seed 0), baseline+mixup (seed 1)." in text
-    assert "| baseline | 3 |" in text
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert '<th scope="row">baseline</th><td>3</td>' in page
 
 
 def test_one_seed_has_no_interval_anywhere(folder: Path, study: Tables):
@@ -142,16 +136,17 @@ def test_one_seed_has_no_interval_anywhere(folder: Path, study: Tables):
     text = report_of(folder)
     assert "with 1 seed and" in text
     assert "one seed gives no interval" in text
-    assert "| – | undecided |" in text
+    assert "| – | undecided. One seed gives no interval |" in text
     assert "nan" not in text
 
 
 def test_history_and_recipe_may_be_missing(folder: Path):
     (folder / "history.csv").unlink()
     (folder / "recipe.yaml").unlink()
-    text = report_of(folder)
-    assert "curves.svg" not in text
-    assert "recipe.yaml" not in text
+    write_report(folder)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Learning curves" not in page
+    assert "recipe.yaml" not in page
     assert not (folder / "plots" / "curves.svg").exists()
 
 
@@ -161,10 +156,8 @@ def test_a_level_called_none_stays_a_word(folder: Path):
 
 
 def test_a_bar_in_a_name_does_not_break_the_table(folder: Path):
-    edit_csv(
-        folder, "effects.csv", lambda table: table.assign(contrast=table["contrast"].str.replace("+", "|"))
-    )
-    assert "| baseline\\|mixup − baseline |" in report_of(folder)
+    edit_csv(folder, "effects.csv", lambda table: table.assign(factor=table["factor"].str.replace("x", "|")))
+    assert "| mi\\|up |" in report_of(folder)
 
 
 @pytest.mark.parametrize("name", ["plan.json", "trials.csv", "effects.csv", "predictions.parquet"])

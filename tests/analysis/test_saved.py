@@ -17,7 +17,8 @@ def folder(tmp_path: Path) -> Path:
     trials = pd.DataFrame({"variant": ["a", "b"], "seed": [0, 0], "fold": [0, 0], "status": ["ok", "failed"]})
     trials.to_csv(tmp_path / "trials.csv", index=False)
     pd.DataFrame({"contrast": ["c"], "primary": [True]}).to_csv(tmp_path / "effects.csv", index=False)
-    rows = {"variant": ["a"] * 3, "split": ["valid", "valid", "test"], "item": ["p", "q", "r"]}
+    rows = {"variant": ["a"] * 3, "split": ["valid", "valid", "test"], "item": ["p", "q", "r"], "seed": 0}
+    rows |= {"target": [0, 1, 0], "pred": [0, 0, 0]}
     pd.DataFrame(rows).to_parquet(tmp_path / "predictions.parquet")
     return tmp_path
 

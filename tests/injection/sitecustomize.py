@@ -32,9 +32,9 @@ KINDS = {
     "lock": r"\.stages/\.locks/",
     "memo": r"\.stages/\.measured",
     "store": r"\.stages",
-    "report": r"\w+/(plots|\.?report\.md)",
-    "tables": r"\w+/\.?(trials|history|effects|predictions|failures)\.",
-    "study": r"\w+/\.*(plan\.json|recipe\.yaml|finished)",
+    "report": r"\w+/(plots|thumbnails|\.?report\.(html|md))",
+    "tables": r"\w+/\.?(trials|history|effects|details|pairs|predictions|failures)\.",
+    "study": r"\w+/\.*(plan\.json|recipe\.yaml|machine\.json|finished)",
     "log": r"\w+/logs",
 }
 """Paths by kind, relative to the root; the first that matches."""

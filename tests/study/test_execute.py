@@ -56,8 +56,13 @@ def test_every_file_of_the_contract_is_written(finished: Study):
         "predictions.parquet",
         "history.csv",
         "effects.csv",
+        "details.csv",
+        "pairs.csv",
+        "machine.json",
+        "report.html",
         "report.md",
         "plots",
+        "thumbnails",
     }
     assert {path.name for path in (finished.folder / "plots").iterdir()} == {"effects.svg", "curves.svg"}
     assert (finished.folder / "effects.csv").read_text().splitlines()[0] == EFFECTS

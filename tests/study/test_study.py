@@ -54,12 +54,14 @@ def test_to_begin_with_another_plan_removes_every_output_of_the_one_before(copy_
     copy_of.begin(recipe, plan)
     assert {path for path in outputs if not path.exists()} == {copy_of.folder / ".finished"}
     copy_of.begin(recipe, plan.replace("tiny", "tinny"))
-    assert {path.name for path in outputs if path.exists()} == {"recipe.yaml", "plan.json"}
+    assert {path.name for path in outputs if path.exists()} == {"recipe.yaml", "plan.json", "machine.json"}
     assert copy_of.plan["name"] == "tinny"
 
 
 def test_effects_plot_and_tables(finished: Study):
     assert isinstance(finished.plot(), Figure)
+    assert finished.plot()._repr_svg_().startswith("<?xml")
+    assert "<caption>Effects on accuracy</caption>" in finished.effects()._repr_html_()
     assert {"variant", "seed"} <= set(finished.trials)
     again = ablate.effects(finished.trials, finished.predictions(), baseline="baseline", smallest_effect=0.01)
     stored = finished.effects()
