@@ -41,7 +41,7 @@ def contents(study: StudyFiles) -> dict[str, Any]:
     return {
         "name": study.plan["name"],
         "quick": bool(study.plan.get("quick")),
-        "answer": answer(study.effects, metric, margin, study.validation_items()),
+        "answer": answer(study.effects, metric, margin, study.validation_items(), study.details),
         "unfinished": sections.unfinished(study),
         "metric": title(metric),
         "unit": shown_in(metric)[1],

@@ -42,7 +42,13 @@ def markdown(study: StudyFiles) -> str:
         "**This is a `--quick` smoke run on a fraction of the data and epochs. It is no result.**"
         if study.plan.get("quick")
         else "",
-        answer(study.effects, study.metric, study.plan["smallest_effect"], study.validation_items()),
+        answer(
+            study.effects,
+            study.metric,
+            study.plan["smallest_effect"],
+            study.validation_items(),
+            study.details,
+        ),
         sections.unfinished(study),
         _effects(study),
         _unequal_epochs(study),

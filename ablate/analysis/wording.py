@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ablate.analysis.names import shown_in
+from ablate.analysis.names import shown_in, title
 
 VERDICTS = {
     "helps": ("helps", "help"),
@@ -70,11 +70,20 @@ def next_step(row: Mapping[Any, Any], detail: Mapping[Any, Any]) -> str:
     return "One seed gives no interval" if alone and not told else ""
 
 
-def answer(effects: pd.DataFrame, metric: str, smallest_effect: float, n_items: int) -> str:
+def answer(
+    effects: pd.DataFrame,
+    metric: str,
+    smallest_effect: float,
+    n_items: int,
+    details: pd.DataFrame | None = None,
+) -> str:
     """One paragraph that says which factors help, hurt, make no difference or are undecided.
 
-    Only primary contrasts are answers. A study without any says so.
+    Only primary contrasts are answers. A study without any says so. With the `details` of the effects it also
+    says what would decide what is undecided.
     """
+    if details is not None:
+        effects = effects.join(details[["confidence", "more_seeds", "images_needed", "note"]])
     rows = effects[effects["primary"] & (effects["metric"] == metric)].to_dict("records")
     if not rows:
         return "This study declared no comparison, so it has no answer."
@@ -92,10 +101,10 @@ def answer(effects: pd.DataFrame, metric: str, smallest_effect: float, n_items: 
             sentence += f" (less than {margin} {unit} either way)"
         if verdict == "undecided":
             sentence += f": this study cannot tell {'its' if len(found) == 1 else 'their'} effect from chance"
+            sentence += _what_would_decide(found)
         sentences.append(sentence + ".")
-    return (
-        f"On {metric.replace('_', ' ')}, with {_seeds(rows)} and {n_items:,} validation images: "
-        + " ".join(sentences)
+    return f"On {title(metric)}, with {_seeds(rows)} and {n_items:,} validation images: " + " ".join(
+        sentences
     )
 
 
@@ -116,8 +125,25 @@ def _measured(row: dict, metric: str, unit: str) -> str:
         return "no pair of trials finished"
     text = f"{signed(row['effect'], metric)} {unit}"
     if math.isnan(row["ci_low"]):
-        return f"{text}, and one seed gives no interval"
-    return f"{text}, 95% interval {signed(row['ci_low'], metric)} to {signed(row['ci_high'], metric)}"
+        return f"{text}, and {'one seed gives ' if row['n_seeds'] == 1 else ''}no interval"
+    confidence = row.get("confidence", 0.95)
+    interval = f"{signed(row['ci_low'], metric)} to {signed(row['ci_high'], metric)}"
+    return f"{text}, {100 * confidence:.3g}% interval {interval}"
+
+
+def _what_would_decide(found: list[tuple[str, dict]]) -> str:
+    """The next step of all that is undecided, one for all or one for each."""
+    told = [
+        (label, row)
+        for label, row in found
+        if known(row.get("more_seeds")) or known(row.get("images_needed"))
+    ]
+    steps = [(label, next_step(row, row)) for label, row in told]
+    if not steps:
+        return ""
+    if len(found) == 1:
+        return f". {steps[0][1]}"
+    return ". " + "; ".join(f"{label}: {step[0].lower()}{step[1:]}" for label, step in steps)
 
 
 def _seeds(rows: list[dict]) -> str:

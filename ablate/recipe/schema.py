@@ -175,6 +175,17 @@ class Fraction(Section):
         return self
 
 
+class Expected(Section):
+    """What a plan assumes of the results to tell what effect can be seen; it changes no result."""
+
+    error: float = Field(
+        default=0.1, gt=0, lt=1, description="The share of images that a variant gets wrong."
+    )
+    seed_sd: float = Field(
+        default=0.005, ge=0, lt=1, description="The standard deviation of a variant's accuracy between seeds."
+    )
+
+
 class Study(Section):
     """What is compared with what, how often, and what difference matters."""
 
@@ -193,6 +204,7 @@ class Study(Section):
     )
     metric: str = "accuracy"
     smallest_effect: float = Field(default=0.005, gt=0, description="The smallest difference that matters.")
+    expected: Expected = Field(default_factory=lambda: Expected())
     retries: int = Field(default=0, ge=0, le=10, description="How often a stage that failed is tried again.")
 
     @property

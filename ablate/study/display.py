@@ -256,24 +256,28 @@ def epoch_line(row: dict[str, Any], epochs: int) -> str:
     return f"epoch {row['epoch'] + 1} of {epochs}: {', '.join(numbers)}"
 
 
-def _effects_table(study: Any, plan: dict[str, Any]) -> Table:
+def _print_effects_table(console: Console, study: Any, plan: dict[str, Any]) -> None:
+    """The effects on the study's metric, and what would decide those that are open."""
     from ablate.analysis.wording import effects_rows, next_step, short_labels
 
     effects, metric = study.effects(), plan["metric"]
-    own = effects["metric"] == metric
-    rows = effects[own].to_dict("records")
-    # a study from before has no details, and a smoke run decides nothing
-    known = (study.folder / "details.csv").is_file() and not plan["quick"]
-    steps = list(map(next_step, rows, study.details()[own].to_dict("records"))) if known else [""] * len(rows)
     table = Table(title=f"{plan['name']}: effects on {title(metric)}")
-    headings = ["what", f"effect, {shown_in(metric)[1]}", "95% interval", "verdict"]
-    for heading in [*headings, "what would decide it"] if any(steps) else headings:
+    for heading in ("what", f"effect, {shown_in(metric)[1]}", "95% interval", "verdict"):
         table.add_column(heading, overflow="fold")
     labels = short_labels(effects, metric)
-    for label, (_, *cells), step in zip(labels, effects_rows(effects, metric), steps, strict=True):
-        cells[-1] = "smoke run" if plan["quick"] else cells[-1]
-        table.add_row(label, *cells, *([step] if any(steps) else []))
-    return table
+    for label, (_, *cells) in zip(labels, effects_rows(effects, metric), strict=True):
+        table.add_row(label, *cells[:-1], "smoke run" if plan["quick"] else cells[-1])
+    console.print(table)
+    # a study from before has no details, and a smoke run decides nothing
+    if plan["quick"] or not (study.folder / "details.csv").is_file():
+        return
+    own = effects["metric"] == metric
+    records = (each[own].to_dict("records") for each in (effects, study.details()))
+    for label, step in zip(labels, map(next_step, *records), strict=True):
+        if step:
+            console.print(
+                f"{label}: {step[0].lower()}{step[1:]}", soft_wrap=True, highlight=False, markup=False
+            )
 
 
 def print_effects(console: Console, study: Any) -> None:
@@ -283,7 +287,7 @@ def print_effects(console: Console, study: Any) -> None:
     metric = plan["metric"]
     factor, unit, digits = shown_in(metric)
     if plan["contrasts"] and (study.folder / "effects.csv").is_file():
-        console.print(_effects_table(study, plan))
+        _print_effects_table(console, study, plan)
     elif len(good):
         value = factor * good[metric].mean()
         text = f"{title(metric)} {value:.{digits}f} {unit}, the mean of {len(good)} trials"

@@ -81,6 +81,8 @@ def _numbers_table(numbers: dict[str, Any], plan: Plan) -> Table:
         "images", f"{numbers['train_images']} to train on, {numbers['valid_images']} to validate on"
     )
     table.add_row("detectable effect", _detectable(numbers))
+    error, seed_sd = (100 * numbers["expected"][name] for name in ("error", "seed_sd"))
+    table.add_row("", f"if {error:g}% are wrong and seeds differ by {seed_sd:g} points (study.expected)")
     if "stored_stages" in numbers:
         for name, text in _left(numbers, plan.data_known).items():
             table.add_row(name, text)
@@ -131,7 +133,7 @@ def about(seconds: float) -> str:
 
 
 def _detectable(numbers: dict[str, Any]) -> str:
-    """The smallest effect that such a study finds four times in five, if a tenth of its answers is wrong."""
+    """The smallest effect that such a study finds four times in five."""
     effect, seeds, images = numbers["detectable_effect"], numbers["seeds"], numbers["valid_images"]
     with_ = f"with {_count(seeds, 'seed')} and {_count(images, 'image')}"
     if effect is None:

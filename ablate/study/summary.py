@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ablate import __version__, techniques
 from ablate.analysis.power import detectable_effect
 from ablate.recipe.recipe import Recipe
@@ -23,11 +25,15 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
 
     Returns:
         `trials`, `stages`, `requested_epochs`, `unique_epochs`, `merge_rate`, `detectable_effect` (a
-        difference in accuracy, or None with one seed), `design` (in words), `variants`, `seeds`, `folds`,
-        `train_images` (of the first fold), `valid_images` (of all folds), `metric`, `smallest_effect`.
+        difference in accuracy, or None with one seed), `expected` (what that assumes), `design` (in words),
+        `variants`, `seeds`, `folds`, `train_images` (of the first fold), `valid_images` (of all folds),
+        `metric`, `smallest_effect`.
     """
     folds = sorted({trial.fold for trial in plan.trials})
     valid = sum(len(prepared.folds[fold].valid) for fold in folds)
+    groups, expected = prepared.items.groups, recipe.study.expected
+    # images of one patient or lesion say less than as many images of others
+    cases = valid if groups is None else sum(len(np.unique(groups[prepared.folds[f].valid])) for f in folds)
     seeds = len({trial.seed for trial in plan.trials})
     return {
         "trials": len(plan.trials),
@@ -35,7 +41,8 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
         "requested_epochs": plan.requested_epochs,
         "unique_epochs": plan.unique_epochs,
         "merge_rate": round(plan.merge_rate, 3),
-        "detectable_effect": detectable_effect(valid, seeds),
+        "detectable_effect": detectable_effect(cases, seeds, error=expected.error, seed_sd=expected.seed_sd),
+        "expected": expected.model_dump(),
         "design": phrase(recipe.study, factors(recipe.study, list(techniques.registry()))),
         "variants": len({trial.variant for trial in plan.trials}),
         "seeds": seeds,

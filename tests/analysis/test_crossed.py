@@ -188,3 +188,12 @@ def test_t_interval_of_a_known_estimate():
     interval = t_interval(Estimate(2.0, 1.0, 10))
     assert (interval.low, interval.high) == pytest.approx((2 - 2.2281389, 2 + 2.2281389))
     assert interval.p_value == pytest.approx(0.0733880)
+
+
+def test_students_own_example():
+    # Student, Biometrika 1908: additional hours of sleep by two drugs, ten patients, the differences
+    hours = np.array([1.2, 2.4, 1.3, 1.3, 0.0, 1.0, 1.8, 0.8, 4.6, 1.4])
+    found, interval = mean_of(hours), t_interval(mean_of(hours))
+    assert found.mean / found.se == pytest.approx(4.0621, abs=1e-4)
+    assert interval.p_value == pytest.approx(0.002833, abs=1e-6)
+    assert (interval.low, interval.high) == pytest.approx((0.7001142, 2.4598858), abs=1e-7)

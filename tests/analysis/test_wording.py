@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -102,3 +103,18 @@ def test_the_answer_says_what_cannot_be_known():
     assert "no pair of trials finished" in text
     assert text.endswith("are undecided: this study cannot tell their effect from chance.")
     assert "no comparison" in answer(frame.assign(primary=False), "accuracy", 0.005, 10)
+
+
+def test_the_answer_says_what_would_decide_what_is_open():
+    frame = frame_of(("mixup", "on", 0.002, "undecided"), ("tta", "on", 0.001, "undecided"))
+    details = pd.DataFrame(
+        {"confidence": 0.95, "more_seeds": [7, np.nan], "images_needed": [np.nan, 12000], "note": ["", ""]}
+    )
+    text = answer(frame, "accuracy", 0.005, 10, details)
+    assert text.endswith(
+        "from chance. mixup: about 7 more seeds would decide it; tta: more seeds will never decide it on "
+        "these images; about 12,000 images would."
+    )
+    alone = answer(frame.iloc[:1], "accuracy", 0.005, 10, details.iloc[:1].assign(confidence=0.9875))
+    assert alone.endswith("from chance. About 7 more seeds would decide it.")
+    assert "98.8% interval" in alone

@@ -51,7 +51,7 @@ def test_plain_lines_count_the_stages(plan: Plan, capsys):
         shown.report({"epoch": ROW})
         shown.stage_done(plan.stages[keys[0]])
         shown.stage_done(plan.stages[keys[1]])
-        shown.row({"variants": ["baseline", "baseline+x"], "accuracy": 0.5})
+        shown.row({"variants": ["baseline", "baseline+x"], "metric": "accuracy", "score": 0.5})
         shown.problem("broke")
     out, err = capsys.readouterr()
     assert "[1/2] baseline · one · seed 0: 0 s" in out
@@ -69,11 +69,11 @@ def test_the_live_display_has_both_bars_and_the_growing_table(plan: Plan):
         shown.stage("baseline · one · seed 0", 1)
         shown.report({"done": 3, "total": 11})
         shown.report({"epoch": ROW})
-        shown.row({"variants": ["baseline"], "accuracy": 0.5})
-        shown.row({"variants": ["baseline"], "accuracy": 0.7})
+        shown.row({"variants": ["baseline"], "metric": "accuracy", "score": 0.5})
+        shown.row({"variants": ["baseline"], "metric": "accuracy", "score": 0.7})
         shown.live.refresh()
     seen = text.getvalue()
-    for part in ("baseline · one · seed 0", "3/11", epoch_line(ROW, 1), "60.00 %", f"0/{len(keys)}"):
+    for part in ("baseline · one · seed 0", "3/11", epoch_line(ROW, 1), "60.00", f"0/{len(keys)}"):
         assert part in seen
 
 

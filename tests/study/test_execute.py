@@ -366,7 +366,7 @@ def test_outputs_are_never_a_mixture_of_two_plans(copy_of: Study, monkeypatch):
         recipe.run(copy_of.folder.parent, threads=1)
     assert copy_of.plan["smallest_effect"] == 0.1
     left = {path.name for path in copy_of.folder.rglob("*") if path.is_file() and path.suffix != ".log"}
-    assert left == {"recipe.yaml", "plan.json"}
+    assert left == {"recipe.yaml", "plan.json", "machine.json"}
 
 
 def test_outputs_grow_seed_by_seed(tiny, monkeypatch):

@@ -41,6 +41,7 @@ def test_numbers_by_hand() -> None:
         "unique_epochs": 3 * (5 + 2),
         "merge_rate": 2.143,
         "detectable_effect": detectable_effect(359, 3),
+        "expected": {"error": 0.1, "seed_sd": 0.005},
         "design": "one at a time",
         "variants": 3,
         "seeds": 3,
@@ -161,3 +162,9 @@ def test_stages_in_plan_json_have_their_whole_settings(side: str, tmp_path: Path
         assert stage_key(stage["settings"]) == key
         if stage["kind"] == "fit":
             assert stage["settings"]["data"][side] == getattr(prepared.identities[0], side)
+
+
+def test_the_detectable_effect_rests_on_what_is_expected_of_the_results():
+    worse = numbers(study={"seeds": 3, "expected": {"error": 0.4, "seed_sd": 0.02}})
+    assert worse["detectable_effect"] == detectable_effect(359, 3, error=0.4, seed_sd=0.02)
+    assert worse["detectable_effect"] > numbers(study={"seeds": 3})["detectable_effect"]

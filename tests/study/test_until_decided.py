@@ -351,7 +351,7 @@ def test_an_interrupt_at_the_second_look_keeps_what_is_finished(ran: Ran, again:
 
 def test_an_interrupt_while_the_looks_are_found_again_changes_nothing(ran: Ran, again: Path, monkeypatch):
     def interrupt(*_: Any) -> None:
-        signal.raise_signal(signal.SIGINT)
+        raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr("ablate.study.execute.look_at", interrupt)
