@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ablate.analysis.names import higher_is_better, is_metric, shown_in, title
+from ablate.analysis.names import is_metric, shown_in, title
 from ablate.analysis.saved import StudyFiles
+from ablate.analysis.winner import winner
 from ablate.analysis.wording import interval, known, level, next_step, short_labels, signed
 
 MOST_VARIANTS = 12
@@ -139,21 +140,11 @@ def mean_and_sd(trials: pd.DataFrame, metric: str) -> str:
     return mean if len(by_seed) < 2 else f"{mean} ± {level(float(by_seed.std()), metric)}"
 
 
-def winner(study: StudyFiles) -> str | None:
-    """The variant that is best on the study's metric; None where nothing is known."""
-    metric = study.metric
-    if metric not in study.finished or study.finished[metric].isna().all():
-        return None
-    by_seed = study.finished.groupby(["variant", "seed"], sort=False)[metric].mean()
-    means = by_seed.groupby("variant", sort=False).mean()
-    return str(means.idxmax() if higher_is_better(metric) else means.idxmin())
-
-
 def test_score(study: StudyFiles) -> str:
     """The winner's score on the test split, in one sentence of Markdown; empty where there is none."""
     from ablate.analysis.metrics import metric_values
 
-    best = winner(study)
+    best = winner(study.trials, study.metric)
     predictions = study.test_predictions(best) if best is not None else pd.DataFrame()
     if predictions.empty:
         return ""

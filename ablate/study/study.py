@@ -278,16 +278,14 @@ class Study:
         }
 
     def best_variant(self, plan: Plan, store: Store, metric: str) -> str | None:
-        """The variant with the best mean of a metric over its finished trials; None while there is none."""
-        from ablate.analysis.names import higher_is_better
+        """The best variant of the finished trials, see `ablate.analysis.winner`; None while there is none."""
+        from ablate.analysis.winner import winner
         from ablate.study import tables
 
         predictions = tables.predictions_table(plan, store)
         if not len(predictions):
             return None
-        trials = tables.trials_table(plan, store, {}, predictions, *self._measured())
-        means = trials.groupby("variant", sort=False)[metric].mean()
-        return str(means.idxmax() if higher_is_better(metric) else means.idxmin())
+        return winner(tables.trials_table(plan, store, {}, predictions, *self._measured()), metric)
 
     def trial(self, variant: str, seed: int, fold: int) -> Trial:
         """One trial of the stored plan.
