@@ -62,7 +62,7 @@ def against_baseline(variants: list[str], baseline: str) -> list[Contrast]:
         )
     return [
         Contrast(
-            factor=name.removeprefix("baseline+"),
+            factor=str(name).removeprefix("baseline+"),
             level="on",
             name=f"{name} − {baseline}",
             weights={name: 1.0, baseline: -1.0},

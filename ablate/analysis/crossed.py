@@ -146,8 +146,9 @@ def crossed_mean(table: np.ndarray, strata: np.ndarray | None = None) -> Estimat
     Satterthwaite's for its terms. With strata the items' terms are sums over them. With missing values the
     seeds' part holds some variance of items too, which makes the interval wider, not narrower.
 
-    One seed or one case has a mean and no standard error. Where seeds agree so exactly that the formula gives
-    0 although the table varies, MS_residual, which MS_seed's expectation is never below, stands in for it.
+    One seed or one case has a mean and no standard error. Where seeds agree so exactly that the whole
+    variance is 0 although the table varies, MS_residual, which MS_seed's expectation is never below, stands
+    in for it.
     """
     seen = ~np.isnan(table).all(axis=1)
     table = table[seen]

@@ -7,20 +7,20 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from ablate.analysis import names
 from ablate.analysis.contrasts import Contrast, against_baseline
 from ablate.analysis.crossed import Interval, t_interval
-from ablate.analysis.looks import nominal_levels, sequential_p
+from ablate.analysis.decide import Decision, decide
 from ablate.analysis.mcnemar import fixed_models
 from ablate.analysis.measure import CROSSED, LINEAR, Measured, measure
 from ablate.analysis.metrics import Metric, find_metric
 from ablate.analysis.needed import Variances, detectable_by, needed
 from ablate.analysis.pairing import PairedPredictions
-from ablate.analysis.predicted import require_columns
-from ablate.analysis.verdicts import SIGNIFICANCE, holm, verdict
+from ablate.analysis.predicted import has_probabilities, require_columns
+from ablate.analysis.verdicts import SIGNIFICANCE, verdict
+from ablate.errors import AblateError
 
 _ESTIMATES = (
     "effect",
@@ -73,7 +73,7 @@ def analyse(
     *,
     contrasts: Sequence[Contrast] | None = None,
     baseline: str = "baseline",
-    metrics: Sequence[str] = names.DEFAULT_METRICS,
+    metrics: Sequence[str] | None = None,
     metric: str = "accuracy",
     smallest_effect: float = 0.005,
     confidence: float = 0.95,
@@ -99,12 +99,14 @@ def analyse(
         predictions: A row per trial and item.
         contrasts: What is compared; default, each variant with the baseline.
         baseline: The variant to compare with, where no contrasts are given.
-        metrics: What to measure beside the study's metric; these are exploratory.
+        metrics: What to measure beside the study's metric; these are exploratory. Default: accuracy, balanced
+            accuracy, and log loss where there are probabilities.
         metric: The study's metric: `p_adjusted` is Holm's over the primary contrasts on it.
         smallest_effect: In the unit of `metric`, used for all metrics in that unit.
         confidence: Of all intervals, unless there are looks.
         looks: The numbers of seeds at which the study was looked at. A contrast is decided at the first look
-            that can; its further seeds are not used. The intervals' confidence is that of the look.
+            that can, of those for which none of its trials is pending or failed; its further seeds are not
+            used. The intervals' confidence is that of the look.
         classes: The names of the class codes, for metrics such as `recall:melanoma`.
         n_folds: Of the cross-validation, where only some folds were run.
 
@@ -113,14 +115,28 @@ def analyse(
             trial, or items, targets or groups that do not match between trials.
     """
     require_columns(trials, ["variant", "seed"], "trials")
+    if not 0 < confidence < 1 or not smallest_effect >= 0:
+        raise AblateError(
+            f"confidence {confidence} must lie between 0 and 1, and smallest_effect {smallest_effect} not be "
+            "negative."
+        )
+    if metrics is None:
+        metrics = names.DEFAULT_METRICS if has_probabilities(predictions) else names.DEFAULT_METRICS[:2]
     chosen = [find_metric(name, classes) for name in dict.fromkeys([*metrics, metric])]
     own = next(each for each in chosen if each.name == metric)
     if contrasts is None:
         contrasts = against_baseline(list(trials["variant"]), baseline)
     paired = PairedPredictions(trials, predictions)
     table = _Table(paired, contrasts, own, smallest_effect, n_folds)
-    seeds = list(dict.fromkeys(trials["seed"]))
-    decisions = _decide(table, seeds, confidence, looks)
+    decisions = decide(
+        contrasts,
+        list(dict.fromkeys(trials["seed"])),
+        interval=table.interval,
+        negligible=lambda found: table.verdict(found, math.nan) == "negligible",
+        reached=paired.settled,
+        confidence=confidence,
+        looks=looks,
+    )
     rows, details = [], []
     for contrast, decision in zip(contrasts, decisions, strict=True):
         for each in chosen:
@@ -129,50 +145,6 @@ def analyse(
             details.append(detail)
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"primary": bool, "n_seeds": int, "verdict": str})
     return Analysis(frame, pd.DataFrame(details, columns=DETAILS), fixed_models(paired, contrasts))
-
-
-@dataclass(frozen=True)
-class _Decision:
-    """With which seeds and confidence a contrast is judged, and on the study's metric with which p-value."""
-
-    seeds: list[Hashable]
-    confidence: float
-    p_adjusted: float = math.nan
-    factor: float = 1.0
-    look: float = math.nan
-
-
-def _decide(
-    table: _Table, seeds: list[Hashable], confidence: float, looks: Sequence[int] | None
-) -> list[_Decision]:
-    """Judges each contrast at the first look that decides it, else at the last; without looks there is one.
-
-    Holm's procedure goes over sequential p-values (see `looks`): the smallest so far of each contrast, since
-    what is rejected at one look stays rejected.
-    """
-    contrasts = table.contrasts
-    reached = [n for n in looks if n <= len(seeds)] or looks[:1] if looks else [len(seeds)]
-    smallest = np.full(len(contrasts), np.nan)
-    made: list[_Decision | None] = [None] * len(contrasts)
-    for k, n in enumerate(reached):
-        level = nominal_levels(looks)[k] if looks else 1 - confidence
-        decision = _Decision(seeds[:n], 1 - level)
-        undecided = [i for i, one in enumerate(made) if one is None]
-        intervals = {i: table.interval(contrasts[i], decision) for i in undecided}
-        for i, interval in intervals.items():
-            if contrasts[i].primary:
-                p = sequential_p(interval.p_value, looks, k) if looks else interval.p_value
-                smallest[i] = np.fmin(smallest[i], p)
-        adjusted = holm(smallest)
-        known = int((~np.isnan(smallest)).sum())
-        factor = float(max(known - int((adjusted < SIGNIFICANCE).sum()), 1))
-        for i, interval in intervals.items():
-            p = adjusted[i] if contrasts[i].primary else interval.p_value
-            decided = table.verdict(interval, p) != "undecided" and contrasts[i].primary
-            if decided or n == reached[-1]:
-                look = n if looks and decided else math.nan
-                made[i] = _Decision(seeds[:n], 1 - level, adjusted[i], factor, look)
-    return [one for one in made if one is not None]
 
 
 class _Table:
@@ -189,27 +161,29 @@ class _Table:
         self.paired, self.contrasts, self.metric = paired, contrasts, metric
         self.smallest_effect, self.n_folds = smallest_effect, n_folds
         self.model = [contrast for contrast in contrasts if contrast.primary]
-        self._measured: dict[tuple[str, str, int], Measured] = {}
+        self._measured: dict[tuple[Contrast, str, int], Measured] = {}
 
     def measured(self, contrast: Contrast, metric: Metric, seeds: list[Hashable]) -> Measured:
-        key = (contrast.name, metric.name, len(seeds))
+        key = (contrast, metric.name, len(seeds))
         if key not in self._measured:
             self._measured[key] = measure(
                 self.paired, contrast, metric, seeds=seeds, model=self.model, n_folds=self.n_folds
             )
         return self._measured[key]
 
-    def interval(self, contrast: Contrast, decision: _Decision) -> Interval:
-        found = self.measured(contrast, self.metric, decision.seeds)
-        return t_interval(found.estimate, decision.confidence)
+    def interval(self, contrast: Contrast, seeds: list[Hashable], confidence: float) -> Interval:
+        return t_interval(self.measured(contrast, self.metric, seeds).estimate, confidence)
 
-    def verdict(self, interval: Interval, p_value: float, metric: Metric | None = None) -> str:
+    def verdict(
+        self, interval: Interval, p_value: float, metric: Metric | None = None, alpha: float = SIGNIFICANCE
+    ) -> str:
         name = (metric or self.metric).name
         smallest = self.smallest_effect if names.unit(name) == names.unit(self.metric.name) else 0.0
-        return verdict(interval.low, interval.high, p_value, smallest, names.higher_is_better(name))
+        better = names.higher_is_better(name)
+        return verdict(interval.low, interval.high, p_value, smallest, better, alpha)
 
     def row(
-        self, contrast: Contrast, metric: Metric, decision: _Decision
+        self, contrast: Contrast, metric: Metric, decision: Decision
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """A row of the effects and of the details."""
         found = self.measured(contrast, metric, decision.seeds)
@@ -217,7 +191,10 @@ class _Table:
         by_seed = t_interval(found.by_seed, decision.confidence)
         primary = contrast.primary and metric.name == self.metric.name
         p_adjusted = decision.p_adjusted if primary else math.nan
-        reached = self.verdict(interval, p_adjusted if primary else interval.p_value, metric)
+        if primary:
+            reached = "undecided" if decision.early else self.verdict(interval, p_adjusted)
+        else:
+            reached = self.verdict(interval, interval.p_value, metric, 1 - decision.confidence)
         row = {
             "factor": contrast.factor,
             "level": contrast.level,
@@ -251,7 +228,6 @@ class _Table:
         }
         if primary and reached == "undecided" and found.interval in (CROSSED, LINEAR):
             variances = Variances.of(estimate, found.n_seeds, found.n_cases)
-            alpha = (1 - decision.confidence) / decision.factor
-            what = needed(variances, self.smallest_effect, decision.confidence, alpha)
+            what = needed(variances, self.smallest_effect, decision.confidence, decision.alpha)
             detail |= {"more_seeds": what.more_seeds, "images_needed": what.cases}
         return row, detail

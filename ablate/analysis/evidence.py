@@ -145,7 +145,10 @@ def plan_rows(study: StudyFiles) -> list[tuple[str, str]]:
         f"{summary[key]} {key[: -1 if summary[key] == 1 else None]}" for key in _COUNTED if key in summary
     ]
     if counts:
-        rows.append(("Trials", f"{summary.get('trials', len(study.trials))} ({' × '.join(counts)})"))
+        total = summary.get("trials", len(study.trials))
+        # variants that got seeds until they were decided have different numbers of them
+        product = math.prod(summary[key] for key in _COUNTED if key in summary)
+        rows.append(("Trials", f"{total} ({(' × ' if product == total else ', ').join(counts)})"))
     add("Stages", "{stages}", "stages")
     add(
         "Epochs",

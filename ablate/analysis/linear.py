@@ -34,35 +34,47 @@ def fit(
     metric: Metric,
     seeds: Sequence[Hashable],
 ) -> Fit | None:
-    """Fits the trials of some seeds; None where they cannot tell the contrast from the others of the model.
+    """Fits the trials of some seeds; None where that is no answer.
+
+    It is none where the trials cannot tell the contrast from the others of the model, where a variant of the
+    contrast has no trial, which the model would make up, where trials of a fold have other items than others,
+    and where a fold has a single case.
 
     The seeds' part is the ordinary least squares variance of the trials' metrics. The items' part is the
     variance over items of what the estimate is on each, less what least squares leaves unexplained there.
     With all trials of a two-variant contrast these are the numbers of `crossed_mean`.
     """
     keys = paired.trials({variant for each in model for variant in each.variants}, seeds)
+    by_fold = {
+        fold: [key for key in keys if key[2] == fold] for fold in dict.fromkeys(key[2] for key in keys)
+    }
+    there = {key[0] for key in keys}
+    if not there.issuperset(contrast.variants) or not all(map(paired.same_items, by_fold.values())):
+        return None
     design = _design(keys, model)
     target = np.zeros(design.shape[1])
     weights = np.array([[each.weights.get(v, 0.0) for v in contrast.variants] for each in model])
     target[-len(model) :] = weights @ [contrast.weights[v] for v in contrast.variants]
     inverse = np.linalg.pinv(design)
-    if not len(keys) or not np.allclose(target @ inverse @ design, target, atol=1e-8):
+    if not np.allclose(target @ inverse @ design, target, atol=1e-8):
         return None
     by_trial = target @ inverse
     scores = np.array([metric.score(paired.predicted(*key)) for key in keys])
     mean = float(by_trial @ scores)
     df = len(keys) - int(np.linalg.matrix_rank(design))
     if df < 1:
-        return Fit(Estimate(mean), Estimate(mean), 0)
+        return None
     residual = scores - design @ (inverse @ scores)
     seed_part = float(residual @ residual) / df * float(by_trial @ by_trial)
     seeds_only = Estimate(mean, seed_part, df)
 
     item_part = rest_part = spread = 0.0
     n_cases = 0
-    for fold in dict.fromkeys(key[2] for key in keys):
+    for fold, own in by_fold.items():
         chosen = [i for i, key in enumerate(keys) if key[2] == fold]
-        values, strata = paired.values([keys[i] for i in chosen], metric)
+        values, strata = paired.values(own, metric)
+        if values.shape[1] < 2:
+            return None
         part, rest, own_spread = _items(values, strata, design[chosen], by_trial[chosen])
         item_part, rest_part, spread = item_part + part, rest_part + rest, spread + own_spread
         n_cases += values.shape[1]

@@ -65,12 +65,16 @@ def measure(
                 n_seeds=len({key[1] for key in paired.trials(contrast.variants, seeds)}),
                 n_items=paired.n_items(contrast.variants, seeds),
                 n_cases=fitted.n_cases,
-                notes=[f"A linear model with seeds and folds as blocks, since trials are missing: {lost}."],
+                notes=[
+                    f"Trials are missing ({lost}), so this is from a linear model with seeds and folds as "
+                    "blocks, as if the factors did not interact."
+                ],
             )
     if not complete:
-        return Measured(
-            Estimate(math.nan), Estimate(math.nan), notes=["No seed finished in all of its variants."]
-        )
+        absent = [variant for variant in contrast.variants if not paired.trials([variant], seeds)]
+        why = f" ({', '.join(absent)} finished in none)" if absent else ""
+        notes = [f"No seed finished in all of its variants{why}."]
+        return Measured(Estimate(math.nan), Estimate(math.nan), notes=notes)
     notes = [f"Left out, since not all of its variants finished: {lost}."] if lost else []
     cases = paired.cases(contrast, metric, complete)
     sizes: dict[str, Any] = {
@@ -78,8 +82,8 @@ def measure(
         "n_items": cases.n_items,
         "n_cases": cases.values.shape[1],
     }
-    if np.isnan(np.nanmean(cases.values, axis=1)).any() if cases.values.size else True:
-        notes.append(f"{title(metric.name).capitalize()} is not defined on these images: a class is missing.")
+    if not cases.values.size or np.isnan(cases.values).all(axis=1).any():
+        notes.append(_not_defined(metric))
         return Measured(Estimate(math.nan), Estimate(math.nan), notes=notes, **sizes)
     notes += _about_predictions(paired, contrast, complete)
     if sizes["n_cases"] == 1:
@@ -106,6 +110,8 @@ def _one_seed(
     ((seed, folds),) = complete.items()
     by_fold = paired.scores(contrast, metric, seed, folds)
     mean = Estimate(float(by_fold.mean()))
+    if math.isnan(mean.mean):
+        return Measured(mean, mean, notes=[*notes, _not_defined(metric)], **sizes)
     if len(folds) < 2:
         note = "One seed cannot tell the effect from the luck of the seed, so there is no interval."
         return Measured(mean, mean, notes=[*notes, note], **sizes)
@@ -117,16 +123,22 @@ def _one_seed(
     return Measured(mean_of(by_fold, 1 / (k - 1)), mean, FOLDS, notes=[*notes, note], **sizes)
 
 
+def _not_defined(metric: Metric) -> str:
+    name = title(metric.name)
+    return f"{name[0].upper()}{name[1:]} is not defined on these images: a class is missing."
+
+
 def _lost(
     paired: PairedPredictions,
     contrast: Contrast,
     seeds: Sequence[Hashable],
     complete: dict[Hashable, Folds],
 ) -> str:
-    """The seeds, or folds of them, that some of the contrast's variants finished and others did not."""
-    there = paired.trials(contrast.variants, seeds)
-    parts = dict.fromkeys((seed, fold) for _, seed, fold in there if fold not in complete.get(seed, ()))
-    folds = len({key[2] for key in there}) > 1
+    """The seeds, or folds of them, that were asked for and not finished in all of the contrast's variants."""
+    wanted, variants = set(seeds), set(contrast.variants)
+    asked = [key for key in paired.asked if key[0] in variants and key[1] in wanted]
+    parts = dict.fromkeys((seed, fold) for _, seed, fold in asked if fold not in complete.get(seed, ()))
+    folds = len({key[2] for key in asked}) > 1
     named = [f"seed {seed}" + (f" fold {fold}" if folds else "") for seed, fold in parts]
     return ", ".join(named[:8]) + (f" and {len(named) - 8} more" if len(named) > 8 else "")
 
@@ -138,7 +150,7 @@ def _about_predictions(
     trials = [(seed, fold) for seed, folds in complete.items() for fold in folds]
     notes = []
     for variant in contrast.variants:
-        if all(len(np.unique(paired.predicted(variant, *trial).pred)) == 1 for trial in trials):
+        if all(paired.predicted(variant, *trial).is_constant for trial in trials):
             notes.append(f"{variant} predicts one class for every image.")
     if len(contrast.variants) == 2:
         a, b = contrast.variants

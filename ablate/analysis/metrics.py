@@ -60,7 +60,7 @@ def find_metric(name: str, classes: Sequence[str] | None = None) -> Metric:
         return Metric(name, lambda predicted: _top_k(predicted, k))
     if parts.family in _PLAIN:
         return Metric(name, _PLAIN[parts.family], within_class=parts.family == "balanced_accuracy")
-    of = None if parts.of is None else _class_code(name, parts.of, classes)
+    of = None if parts.of is None else _OneClass.find(name, parts.of, classes)
     if parts.family in _RANKINGS:
         rank = _RANKINGS[parts.family]
         return Metric(
@@ -72,12 +72,22 @@ def find_metric(name: str, classes: Sequence[str] | None = None) -> Metric:
     )
 
 
-def _class_code(name: str, of: str, classes: Sequence[str] | None) -> int | str:
-    if classes is None:
-        return int(of) if of.isdecimal() else of
-    if of not in classes:
-        raise AblateError(f"The metric {name!r} is about no class of these data; they have {_few(classes)}.")
-    return list(classes).index(of)
+@dataclass(frozen=True)
+class _OneClass:
+    """A class: by name for tables of names, by code, None where it has none, for tables of codes."""
+
+    name: str
+    code: int | None
+
+    @classmethod
+    def find(cls, metric: str, name: str, classes: Sequence[str] | None) -> _OneClass:
+        if classes is None:
+            return cls(name, int(name) if name.isdecimal() else None)
+        if name not in classes:
+            raise AblateError(
+                f"The metric {metric!r} is about no class of these data; they have {_few(classes)}."
+            )
+        return cls(name, list(classes).index(name))
 
 
 def _few(classes: Sequence[str]) -> str:
@@ -127,6 +137,8 @@ def _calibration_error(predicted: Predicted) -> np.ndarray:
     The confidence is the probability of the predicted class. Each item counts with the sign of its bin's gap.
     """
     table = predicted.table("expected_calibration_error")
+    if len(predicted) and predicted.pred.max() >= table.shape[1]:
+        raise AblateError("expected_calibration_error needs a probability p_K for every class K in `pred`.")
     confidence = np.take_along_axis(table, predicted.pred.astype(int)[:, None], axis=1)[:, 0].astype(float)
     gap = confidence - predicted.hits
     bins = confidence_bin(confidence)
@@ -138,9 +150,12 @@ def confidence_bin(confidence: np.ndarray) -> np.ndarray:
     return np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
 
 
-def _averaged(predicted: Predicted, of: int | str | None) -> np.ndarray:
+def _averaged(predicted: Predicted, of: _OneClass | None) -> np.ndarray:
     """The classes whose mean a metric is: one, or all that some item has; none where nothing has that one."""
-    return predicted.present if of is None else predicted.present[predicted.present == of]
+    present = predicted.present
+    if of is None:
+        return present
+    return present[present == (of.code if np.issubdtype(present.dtype, np.integer) else of.name)]
 
 
 def _recall(predicted: Predicted, classes: np.ndarray) -> np.ndarray:
@@ -194,18 +209,15 @@ def _ranked(
     predicted: Predicted,
     name: str,
     rank: Callable[[np.ndarray, np.ndarray], np.ndarray],
-    of: int | str | None,
+    of: _OneClass | None,
 ) -> np.ndarray:
     """A ranking metric by the probability of one class; of class 1 of two, else the mean over all."""
     table = predicted.table(name)
-    if of is None:
-        classes = np.array([1]) if table.shape[1] == 2 else predicted.present.astype(int)
-    else:
-        classes = np.array([of])
-    if not len(classes):
-        return np.full(len(predicted), np.nan)
-    if isinstance(of, str) or classes.max() >= table.shape[1]:
+    if of is not None and (of.code is None or of.code >= table.shape[1]):
         raise AblateError(f"The metric {name!r} is about no class of these data; they have {table.shape[1]}.")
+    if of is not None:
+        return rank(table[:, of.code], predicted.target == of.code)
+    classes = [1] if table.shape[1] == 2 else predicted.present.tolist()
     return np.mean([rank(table[:, c], predicted.target == c) for c in classes], axis=0)
 
 

@@ -76,9 +76,9 @@ def needed(variances: Variances, smallest_effect: float, confidence: float, alph
 def detectable_by(estimate: Estimate, power: float = 0.8, alpha: float = 0.05) -> float:
     """The effect that the study as it was run detects with that power, from its own variances.
 
-    NaN where they are unknown.
+    NaN where they are unknown, or nothing varied.
     """
-    return math.nan if math.isnan(estimate.se) else detectable(estimate.error, power, alpha)
+    return detectable(estimate.error, power, alpha) if estimate.se > 0 else math.nan
 
 
 def _first(holds: Callable[[int], bool], low: int, high: int) -> int:

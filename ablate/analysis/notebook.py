@@ -34,7 +34,7 @@ def _table(effects: pd.DataFrame, metric: str) -> Markup:
     header = (
         "comparison",
         f"difference, {unit}" if unit else "difference",
-        "95% interval",
+        "interval",
         "seeds",
         "verdict",
     )

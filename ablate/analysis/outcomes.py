@@ -213,6 +213,8 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 def _confidence(path: Path, known: set[str], keep: np.ndarray, pred: np.ndarray) -> np.ndarray | None:
     """The probability of the predicted class, read a few columns at a time: all may not fit in memory."""
+    if "p_target" in known:  # p_0, p_1, … are then the most probable classes, whichever they are
+        return None
     labels = [label for label in np.unique(pred).tolist() if f"p_{label}" in known]
     if not labels:
         return None

@@ -16,6 +16,8 @@ from ablate.errors import AblateError
 Key = tuple[Hashable, Hashable, Hashable]
 """A trial: variant, seed, fold."""
 Folds = tuple[Hashable, ...]
+SETTLED = ("ok", "diverged")
+"""What a trial's status is when training it once more would change nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,10 @@ class PairedPredictions:
         target or group differs between trials.
         """
         require_columns(predictions, ["item"], "predictions")
-        finished = finished_trials(trials)
+        if predictions["item"].isna().any():
+            raise AblateError("The table of predictions has rows without an `item`; give each image an id.")
+        self.asked = _statuses(trials)
+        finished = {key for key, status in self.asked.items() if status == "ok"}
         # numbers instead of ids: sorted and compared once per trial, so that 2 million rows take seconds
         codes, self.items = pd.factorize(predictions["item"])
         predictions = predictions.assign(item=codes)
@@ -60,7 +65,21 @@ class PairedPredictions:
                 self._rows[key] = trial["item"].to_numpy()
                 self._outcomes[key] = Predicted.read(trial)
                 self._check_items(key)
+        if finished and not self._rows:
+            raise AblateError(
+                "None of the finished trials has predictions; write variant, seed and fold alike, and of the "
+                "same type, in both tables."
+            )
         self._values: dict[tuple[str, Hashable, Folds, str], np.ndarray] = {}
+
+    def settled(self, contrast: Contrast, seeds: Sequence[Hashable]) -> bool:
+        """Whether some seeds have been asked for in all variants of a contrast, and none is still to come."""
+        open_ = {
+            (variant, seed) for (variant, seed, _), status in self.asked.items() if status not in SETTLED
+        }
+        there = {key[:2] for key in self.asked}
+        wanted = {(variant, seed) for variant in contrast.variants for seed in seeds}
+        return wanted <= there and not wanted & open_
 
     def seeds(self, variants: Iterable[str]) -> dict[Hashable, Folds]:
         """The seeds, and for each its folds, that every one of the variants has a finished trial for."""
@@ -113,11 +132,13 @@ class PairedPredictions:
         rows = [self._rows[key] for key in self.trials(variants, seeds)]
         return len(np.unique(np.concatenate(rows))) if rows else 0
 
+    def same_items(self, keys: Sequence[Key]) -> bool:
+        """Whether several trials were scored on the same items."""
+        return all(np.array_equal(self._rows[keys[0]], self._rows[key]) for key in keys)
+
     def values(self, keys: Sequence[Key], metric: Metric) -> tuple[np.ndarray, np.ndarray]:
-        """The values of several trials of one fold, shape (trials, cases), and the cases' strata."""
+        """The values of several trials with the same items, shape (trials, cases), and the cases' strata."""
         rows = self._rows[keys[0]]
-        for key in keys[1:]:
-            self._require_same_items(keys[0], key)
         cases = self._in_cases(np.stack([metric.values(self._outcomes[key]) for key in keys]), rows, metric)
         return cases.values, cases.strata
 
@@ -253,10 +274,9 @@ def _groups(predictions: pd.DataFrame, items: pd.Index) -> np.ndarray | None:
     return np.unique(groups, return_inverse=True)[1]
 
 
-def finished_trials(trials: pd.DataFrame) -> set[Key]:
-    """The trials whose status is `ok`, or all where the table has no `status`; as (variant, seed, fold)."""
+def _statuses(trials: pd.DataFrame) -> dict[Key, str]:
+    """The status of every trial, `ok` where the table has none."""
     require_columns(trials, ["variant", "seed"], "trials")
-    trials = with_fold(trials)
-    if "status" in trials:
-        trials = trials[trials["status"] == "ok"]
-    return set(trials[["variant", "seed", "fold"]].itertuples(index=False, name=None))
+    trials = with_fold(trials if "status" in trials else trials.assign(status="ok"))
+    keys = trials[["variant", "seed", "fold"]].itertuples(index=False, name=None)
+    return dict(zip(keys, trials["status"].astype(str), strict=True))

@@ -37,11 +37,11 @@ class Predicted:
         columns = probability_columns(table)
         whole = bool(columns) and "p_target" not in table
         return cls(
-            target=table["target"].to_numpy(),
-            pred=table["pred"].to_numpy(),
-            probabilities=table[columns].to_numpy() if whole else None,
-            p_target=table["p_target"].to_numpy() if "p_target" in table else None,
-            rank_target=table["rank_target"].to_numpy() if "rank_target" in table else None,
+            target=_codes(table["target"]),
+            pred=_codes(table["pred"]),
+            probabilities=_floats(table[columns]) if whole else None,
+            p_target=_floats(table["p_target"]) if "p_target" in table else None,
+            rank_target=_floats(table["rank_target"]) if "rank_target" in table else None,
         )
 
     @classmethod
@@ -67,6 +67,11 @@ class Predicted:
     def present(self) -> np.ndarray:
         """The classes that some item has, sorted."""
         return np.unique(self.target)
+
+    @cached_property
+    def is_constant(self) -> bool:
+        """Whether every item is given the same class."""
+        return len(self) > 0 and bool((self.pred == self.pred[0]).all())
 
     @cached_property
     def hits(self) -> np.ndarray:
@@ -98,6 +103,24 @@ class Predicted:
         return np.take_along_axis(self.table(metric), self.target.astype(int)[:, None], axis=1)[:, 0]
 
 
+def _codes(column: pd.Series) -> np.ndarray:
+    """Classes as numpy has them: whole numbers, or else what was given."""
+    if pd.api.types.is_numeric_dtype(column.dtype):
+        return column.to_numpy(dtype=np.int64)
+    return column.to_numpy(dtype=object).astype(str)
+
+
+def _floats(table: pd.DataFrame | pd.Series) -> np.ndarray:
+    """Probabilities in the precision that they came in; whole numbers and pandas' own types as float64."""
+    array = table.to_numpy()
+    return array if array.dtype in (np.float32, np.float64) else table.to_numpy(dtype=float)
+
+
+def has_probabilities(predictions: pd.DataFrame) -> bool:
+    """Whether a table says how probable the classes are, or at least the true one."""
+    return "p_target" in predictions or bool(probability_columns(predictions))
+
+
 def trials_of(predictions: pd.DataFrame, split: str = "valid") -> Iterator[tuple[tuple, pd.DataFrame]]:
     """Each trial of one split in the order of the table, as ((variant, seed, fold), its rows).
 
@@ -106,7 +129,16 @@ def trials_of(predictions: pd.DataFrame, split: str = "valid") -> Iterator[tuple
     """
     require_columns(predictions, ["variant", "seed", "target", "pred"], "predictions")
     if "split" in predictions:
+        there = predictions["split"].unique()
         predictions = predictions[predictions["split"] == split]
+        if not len(predictions) and len(there):
+            raise AblateError(
+                f"The table of predictions has no row of the split {split!r}; it has "
+                f"{', '.join(map(str, there))}."
+            )
+    for column in ("variant", "seed"):
+        if predictions[column].isna().any():
+            raise AblateError(f"The table of predictions has rows without a {column}; give each its trial.")
     yield from with_fold(predictions).groupby(TRIAL, sort=False)
 
 
@@ -127,18 +159,27 @@ def require_columns(table: pd.DataFrame, columns: list[str], what: str) -> None:
 
 
 def check_complete(trial: pd.DataFrame, key: Sequence[object]) -> None:
-    """Raises AblateError when a trial's classes or probabilities are missing or NaN; `key` names it."""
+    """Raises AblateError when a trial's classes or probabilities are missing or cannot be; `key` names it."""
+    variant, seed, fold = key
+    where = f"Variant {variant}, seed {seed}, fold {fold}"
+    numbers = [pd.api.types.is_numeric_dtype(trial[name].dtype) for name in ("target", "pred")]
+    if numbers[0] != numbers[1]:
+        kinds = " and ".join(f"{name} of type {trial[name].dtype}" for name in ("target", "pred"))
+        raise AblateError(f"{where} has {kinds}; name classes alike in both.")
     further = [name for name in ("p_target", "rank_target") if name in trial]
     columns = ["target", "pred", *probability_columns(trial), *further]
     broken = trial[columns].isna()
     if broken.to_numpy().any():
         column = columns[int(broken.any().to_numpy().argmax())]
-        variant, seed, fold = key
         raise AblateError(
-            f"Variant {variant}, seed {seed}, fold {fold} has predictions that are missing or NaN in "
+            f"{where} has predictions that are missing or NaN in "
             f"{column} ({int(broken.any(axis=1).sum())} of {len(trial)} items); mark that trial as diverged "
             "or leave it out."
         )
+    probable = [*probability_columns(trial), *(["p_target"] if "p_target" in trial else [])]
+    outside = [name for name in probable if trial[name].min() < -1e-3 or trial[name].max() > 1 + 1e-3]
+    if outside:
+        raise AblateError(f"{where} has probabilities in {outside[0]} that are not between 0 and 1.")
 
 
 def probability_columns(predictions: pd.DataFrame) -> list[str]:

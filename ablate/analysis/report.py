@@ -13,11 +13,6 @@ from ablate.analysis.saved import StudyFiles
 from ablate.analysis.wording import answer
 from ablate.files import replace_file
 
-WHAT_INTERVALS_MEAN = (
-    "Intervals are about new images and new seeds, with 95% confidence, given this training split; "
-    "`undecided` does not mean that there is no effect."
-)
-
 
 def write_report(folder: Path) -> None:
     """Writes `report.html`, `report.md`, `plots/effects.svg` and `plots/curves.svg` into a study's folder.
@@ -53,7 +48,9 @@ def markdown(study: StudyFiles) -> str:
         _effects(study),
         _unequal_epochs(study),
         sections.test_score(study),
-        f"{WHAT_INTERVALS_MEAN} Everything else, and how to repeat it: [report.html](report.html).",
+        f"An interval is about new images and new seeds, with {study.confidence_name}, given this training "
+        "split; `undecided` does not mean that there is no effect. Everything else, and how to repeat it: "
+        "[report.html](report.html).",
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
@@ -67,7 +64,7 @@ def _effects(study: StudyFiles) -> str:
     better = "higher" if higher_is_better(metric) else "lower"
     what = f"difference in {title(metric)}" + (f", {unit}" if unit else "") + f" ({better} is better)"
     return _table(
-        ("comparison", what, "95% interval", "verdict"),
+        ("comparison", what, study.interval_name, "verdict"),
         [(row["label"], row["effect"], row["interval"], _verdict(row)) for row in rows],
     )
 

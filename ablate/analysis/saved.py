@@ -43,6 +43,26 @@ class StudyFiles:
     machines: list[dict[str, Any]] = field(default_factory=list)
     thumbnails: dict[str, Path] = field(default_factory=dict)
 
+    @property
+    def interval_name(self) -> str:
+        """What intervals are called: with looks, their confidence is that of the look."""
+        return "interval" if self.plan.get("looks") else "95% interval"
+
+    @property
+    def confidence_name(self) -> str:
+        """How sure the intervals are, in a sentence."""
+        return "the confidence of its look" if self.plan.get("looks") else "95% confidence"
+
+    @property
+    def command(self) -> str:
+        """What runs the recipe again as this study was run."""
+        options = " --quick" if self.plan.get("quick") else ""
+        if looks := self.plan.get("looks"):
+            options += f" --until-decided --max-seeds {looks[-1]}"
+        if self.plan.get("threads") and self.plan.get("device") == "cpu":
+            options += f" --threads {self.plan['threads']}"
+        return f"ablate run recipe.yaml{options}"
+
     @classmethod
     def read(cls, folder: Path) -> StudyFiles:
         """Raises AblateError that names the file that is missing or broken."""

@@ -21,7 +21,12 @@ def holm(p_values: np.ndarray) -> np.ndarray:
 
 
 def verdict(
-    low: float, high: float, p_value: float, smallest_effect: float, higher_is_better: bool = True
+    low: float,
+    high: float,
+    p_value: float,
+    smallest_effect: float,
+    higher_is_better: bool = True,
+    alpha: float = SIGNIFICANCE,
 ) -> str:
     """`negligible`, `helps`, `hurts` or `undecided`, from an interval and a p-value; NaN decides nothing.
 
@@ -31,6 +36,6 @@ def verdict(
         return "undecided"
     if -smallest_effect <= low and high <= smallest_effect:
         return "negligible"
-    if p_value < SIGNIFICANCE:
+    if p_value < alpha:
         return "helps" if (low + high > 0) == higher_is_better else "hurts"
     return "undecided"

@@ -56,7 +56,7 @@ def effects_rows(effects: pd.DataFrame, metric: str) -> list[tuple[str, str, str
 def next_step(row: Mapping[Any, Any], detail: Mapping[Any, Any]) -> str:
     """What would decide a comparison that is open; empty where none is, or nothing is known."""
     if math.isnan(row["effect"]):
-        return "No pair of trials finished"
+        return "" if row["n_seeds"] else "No pair of trials finished"
     if row["verdict"] != "undecided":
         return ""
     if known(detail.get("more_seeds")):
@@ -122,7 +122,7 @@ def _labels(rows: list[dict]) -> list[str]:
 
 def _measured(row: dict, metric: str, unit: str) -> str:
     if math.isnan(row["effect"]):
-        return "no pair of trials finished"
+        return "not defined on these images" if row["n_seeds"] else "no pair of trials finished"
     text = f"{signed(row['effect'], metric)} {unit}"
     if math.isnan(row["ci_low"]):
         return f"{text}, and {'one seed gives ' if row['n_seeds'] == 1 else ''}no interval"

@@ -262,7 +262,8 @@ def _print_effects_table(console: Console, study: Any, plan: dict[str, Any]) -> 
 
     effects, metric = study.effects(), plan["metric"]
     table = Table(title=f"{plan['name']}: effects on {title(metric)}")
-    for heading in ("what", f"effect, {shown_in(metric)[1]}", "95% interval", "verdict"):
+    interval = "interval" if plan.get("looks") else "95% interval"
+    for heading in ("what", f"effect, {shown_in(metric)[1]}", interval, "verdict"):
         table.add_column(heading, overflow="fold")
     labels = short_labels(effects, metric)
     for label, (_, *cells) in zip(labels, effects_rows(effects, metric), strict=True):

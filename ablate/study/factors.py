@@ -73,7 +73,7 @@ def _listed(name: str, levels: list[Any], study: Study, techniques: Sequence[str
         elif value == ON:
             made.append(Level(ON, on={name: {}}))
         else:
-            label = ",".join(f"{key}={option}" for key, option in value.items())
+            label = ",".join(f"{key}={option}" for key, option in value.items()) or ON
             made.append(Level(label, on={name: dict(value)}))
     return Factor(name, tuple(made))
 

@@ -17,7 +17,7 @@ from ablate.files import replace_file, sweep
 from ablate.recipe.problems import suggestion
 from ablate.sealed import checksum, sync
 from ablate.study.graph import Plan, Stage, Trial
-from ablate.study.machine import MACHINE, note_machine
+from ablate.study.machine import note_machine
 from ablate.study.store import Store
 
 OUTPUTS = ("trials.csv", "predictions.parquet", "history.csv", "effects.csv", "report.html", "report.md")
@@ -77,16 +77,16 @@ class Study:
     @property
     def trials(self) -> pd.DataFrame:
         """`trials.csv`: a row per trial."""
-        import pandas as pd
+        from ablate.analysis.saved import read_csv
 
-        return pd.read_csv(self._file("trials.csv"))
+        return read_csv(self._file("trials.csv"))
 
     @property
     def history(self) -> pd.DataFrame:
         """`history.csv`: a row per trial, phase and epoch."""
-        import pandas as pd
+        from ablate.analysis.saved import read_csv
 
-        return pd.read_csv(self._file("history.csv"))
+        return read_csv(self._file("history.csv"))
 
     def predictions(self) -> pd.DataFrame:
         """`predictions.parquet`: a row per trial and item."""
@@ -174,7 +174,7 @@ class Study:
         (self.folder / FINISHED).unlink(missing_ok=True)
         file = self.folder / "plan.json"
         if not file.is_file() or file.read_bytes() != plan.encode():
-            for name in (*OUTPUTS, *OTHERS, MACHINE, FAILURES):
+            for name in (*OUTPUTS, *OTHERS, FAILURES):
                 (self.folder / name).unlink(missing_ok=True)
             shutil.rmtree(self.folder / "thumbnails", ignore_errors=True)
         self.describe(plan)

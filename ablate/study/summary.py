@@ -103,7 +103,7 @@ def plan_file(
         "metric": recipe.study.metric,
         "smallest_effect": recipe.study.smallest_effect,
         "looks": None if looks is None else list(looks),
-        "baseline": "baseline",
+        "baseline": _reference(plan),
         "split_folds": recipe.data.split.folds,
         "summary": plan_numbers(recipe, plan, prepared),
         "contrasts": [vars(contrast) for contrast in plan.contrasts],
@@ -119,6 +119,12 @@ def plan_file(
     return (
         "{\n" + ",\n".join(f"{json.dumps(name)}: {_lines(value)}" for name, value in content.items()) + "\n}"
     )
+
+
+def _reference(plan: Plan) -> str:
+    """The variant that others are seen beside: the baseline, or what a design without one begins with."""
+    variants = [trial.variant for trial in plan.trials]
+    return "baseline" if "baseline" in variants else variants[0]
 
 
 def _lines(value: Any) -> str:

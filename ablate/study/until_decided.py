@@ -6,6 +6,7 @@ nothing else: there is no state to lose, and the same command finds its way back
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -170,7 +171,7 @@ _SAID = {
     "negligible": ("makes no difference that matters", "make no difference that matters"),
     "images": ("is left open by these images, not by seeds", "are left open by these images, not by seeds"),
     "failed": ("waits for a trial that failed", "wait for trials that failed"),
-    "unknown": ("has no pair of trials to compare", "have no pair of trials to compare"),
+    "unknown": ("cannot be told by these trials and images", "cannot be told by these trials and images"),
     "open": ("goes on", "go on"),
 }
 """What is said of one contrast and of several."""
@@ -181,7 +182,8 @@ def _kind(row: Mapping[Any, Any], needs_images: bool, broken: bool) -> str:
         return str(row["verdict"])
     if broken:
         return "failed"
-    if not row["n_seeds"]:  # all of one side have diverged, and further seeds would
+    # all of one side have diverged, and further seeds would; or no seed can give an interval on these images
+    if not row["n_seeds"] or (row["n_seeds"] > 1 and math.isnan(row["ci_low"])):
         return "unknown"
     return "images" if needs_images else "open"
 

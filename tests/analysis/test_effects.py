@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -263,7 +264,18 @@ def other_targets(predictions: pd.DataFrame) -> pd.DataFrame:
             "more than once",
         ),
         (lambda table: table.drop(columns="item"), "no column item"),
-        (lambda table: table.drop(columns=["p_0", "p_1", "p_2"]), "ask for other metrics"),
+        (
+            lambda table: table.assign(item=table["item"].where(table["item"] != "img_0_0002")),
+            "without an `item`",
+        ),
+        (
+            lambda table: table.assign(variant=table["variant"].where(table["seed"] > 0)),
+            "rows without a variant",
+        ),
+        (lambda table: table.assign(split="val"), "no row of the split 'valid'; it has val"),
+        (lambda table: table.assign(seed=table["seed"].astype(str)), "None of the finished trials"),
+        (lambda table: table.assign(pred=table["pred"].astype(str)), "name classes alike in both"),
+        (lambda table: table.assign(p_1=2.0), "probabilities in p_1 that are not between 0 and 1"),
     ],
 )
 def test_predictions_that_cannot_be_paired_are_refused(
@@ -292,3 +304,44 @@ def test_an_item_in_two_folds_is_refused(tables: Callable[..., Tables]):
 def test_names_that_are_not_there_are_refused(study: Tables, options: dict, message: str):
     with pytest.raises(AblateError, match=message):
         effects(*study, **options)
+
+
+def test_without_probabilities_the_usual_metrics_do_without_them(study: Tables):
+    trials, predictions = study
+    bare = predictions[["variant", "seed", "item", "target", "pred"]]
+    assert list(effects(trials, bare)["metric"].unique()) == ["accuracy", "balanced_accuracy"]
+    with pytest.raises(AblateError, match="log_loss needs the probabilities"):
+        effects(trials, bare, metric="log_loss")
+
+
+@pytest.mark.parametrize("options", [{"confidence": 95}, {"smallest_effect": -0.1}, {"confidence": math.nan}])
+def test_options_that_cannot_be_are_refused(study: Tables, options: dict):
+    with pytest.raises(AblateError, match="must lie between 0 and 1"):
+        effects(*study, **options)
+
+
+def test_tables_of_pandas_own_types_and_whole_probabilities_give_the_same(study: Tables):
+    trials, predictions = study
+    usual = effects(trials, predictions)
+    pd.testing.assert_frame_equal(effects(trials.convert_dtypes(), predictions.convert_dtypes()), usual)
+    sure = predictions.assign(**{f"p_{k}": (predictions["pred"] == k).astype(int) for k in range(3)})
+    assert effects(trials, sure)["effect"][0] == usual["effect"][0]
+
+
+def test_classes_by_name_and_by_code_give_the_same(study: Tables):
+    trials, predictions = study
+    names = ["2", "b", "0"]
+    named = predictions.assign(**{c: [names[k] for k in predictions[c]] for c in ("target", "pred")})
+    by_code = effects(trials, predictions, metric="recall:2", metrics=[], classes=names)
+    by_name = effects(trials, named, metric="recall:2", metrics=[])
+    assert by_code["effect"].tolist() == by_name["effect"].tolist()
+    hit = predictions[predictions["target"] == 0].assign(hit=lambda own: own["pred"] == 0)
+    recall = hit.groupby("variant")["hit"].mean()
+    assert by_code["effect"][0] == pytest.approx(recall["baseline+mixup"] - recall["baseline"])
+
+
+def test_contrasts_of_one_name_keep_their_own_numbers(study: Tables):
+    one = Contrast("x", "on", "same", {"baseline+mixup": 1.0, "baseline": -1.0})
+    other = Contrast("x", "on", "same", {"baseline+tta": 1.0, "baseline": -1.0})
+    alone = effects(*study, contrasts=[other], metrics=[])
+    assert effects(*study, contrasts=[one, other], metrics=[])["effect"][1] == alone["effect"][0]

@@ -101,3 +101,26 @@ def test_intervals_hold_when_trials_are_missing():
         assert fitted is not None
         hits += abs(fitted.estimate.mean) <= fitted.estimate.error.half_width(0.95)
     assert 0.91 <= hits / studies <= 0.99
+
+
+def test_a_variant_that_never_finished_is_not_made_up(tables: Callable[..., Tables]):
+    trials, predictions = without(tables(STRENGTH, seeds=3), [("baseline+a+b", seed, 0) for seed in range(3)])
+    found = analyse(trials, predictions, contrasts=MAINS, metrics=[])
+    assert found.effects["verdict"].tolist() == ["undecided"] * 2
+    assert found.effects["effect"].isna().all()
+    assert "baseline+a+b finished in none" in found.details["note"][0]
+
+
+def test_a_single_group_gives_no_interval_here_either(tables: Callable[..., Tables]):
+    trials, predictions = without(tables(STRENGTH, seeds=3), [("baseline+a", 0, 0)])
+    found = analyse(trials, predictions.assign(group="one"), contrasts=MAINS, metrics=[])
+    assert found.details["interval"].tolist() == ["none"] * 2
+    assert found.effects["ci_low"].isna().all()
+
+
+def test_seeds_with_items_of_their_own_use_the_complete_ones(tables: Callable[..., Tables]):
+    trials, predictions = without(tables(STRENGTH, seeds=4), [("baseline+a", 0, 0)])
+    own = predictions.assign(item=predictions["item"] + "_" + predictions["seed"].astype(str))
+    found = analyse(trials, own, contrasts=MAINS, metrics=[])
+    assert found.details["interval"].tolist() == ["seeds and images"] * 2
+    assert found.effects["n_seeds"].tolist() == [3, 3]

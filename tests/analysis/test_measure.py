@@ -69,7 +69,7 @@ def test_no_pair_at_all_is_said(tables: Callable[..., Tables]):
     assert (row["n_seeds"], row["verdict"], row["note"]) == (
         0,
         "undecided",
-        "No seed finished in all of its variants.",
+        "No seed finished in all of its variants (b finished in none).",
     )
     assert math.isnan(row["effect"])
 
@@ -136,3 +136,19 @@ def test_empty_groups_are_none_and_a_single_group_tells_nothing(tables: Callable
     row = first(analyse(trials, predictions.assign(group="hospital")))
     assert (row["n_cases"], row["verdict"], row["interval"]) == (1, "undecided", "none")
     assert "All images are of one group" in row["note"]
+
+
+def test_seeds_that_both_variants_lost_are_named_too(tables: Callable[..., Tables]):
+    trials, predictions = tables({"baseline": 1.0, "b": 2.0}, seeds=4)
+    row = first(
+        analyse(trials.assign(status=["diverged" if s == 3 else "ok" for s in trials["seed"]]), predictions)
+    )
+    assert (row["n_seeds"], row["note"]) == (3, "Left out, since not all of its variants finished: seed 3.")
+
+
+def test_a_metric_that_is_missing_in_a_fold_has_no_number(tables: Callable[..., Tables]):
+    trials, predictions = tables({"baseline": 1.0, "b": 2.0}, seeds=1, folds=2)
+    gone = predictions[(predictions["fold"] == 0) | (predictions["target"] != 2)]
+    row = first(analyse(trials, gone, metric="recall:2"), "recall:2")
+    assert math.isnan(row["effect"])
+    assert row["note"] == "Recall of 2 is not defined on these images: a class is missing."

@@ -212,7 +212,8 @@ def test_nan_is_an_error_that_names_the_trial(study: Tables, column: str):
     [
         (lambda table: table.drop(columns=["p_0", "p_1", "p_2"]), "probabilities p_0"),
         (lambda table: table.assign(target=table["target"] + 1), "class codes from 0 to 2"),
-        (lambda table: table.assign(target=table["target"].map({0: "a", 1: "b", 2: "c"})), "class codes"),
+        (lambda table: table.assign(target=table["target"].map({0: "a", 1: "b", 2: "c"})), "classes alike"),
+        (lambda table: table.assign(target=table["target"].astype(str), pred="1"), "class codes"),
         (lambda table: table.drop(columns=["pred"]), "no column pred"),
     ],
 )
