@@ -171,7 +171,8 @@ _SAID = {
     "negligible": ("makes no difference that matters", "make no difference that matters"),
     "images": ("is left open by these images, not by seeds", "are left open by these images, not by seeds"),
     "failed": ("waits for a trial that failed", "wait for trials that failed"),
-    "unknown": ("cannot be told by these trials and images", "cannot be told by these trials and images"),
+    "unknown": ("has no pair of trials to compare", "have no pair of trials to compare"),
+    "undefined": ("has no interval on these images", "have no interval on these images"),
     "open": ("goes on", "go on"),
 }
 """What is said of one contrast and of several."""
@@ -182,9 +183,12 @@ def _kind(row: Mapping[Any, Any], needs_images: bool, broken: bool) -> str:
         return str(row["verdict"])
     if broken:
         return "failed"
-    # all of one side have diverged, and further seeds would; or no seed can give an interval on these images
-    if not row["n_seeds"] or (row["n_seeds"] > 1 and math.isnan(row["ci_low"])):
+    if not row["n_seeds"]:  # all of one side have diverged, and further seeds would
         return "unknown"
+    if row["n_seeds"] > 1 and math.isnan(
+        row["ci_low"]
+    ):  # as with a class that no image has, or a single group
+        return "undefined"
     return "images" if needs_images else "open"
 
 

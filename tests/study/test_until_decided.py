@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import math
 import shutil
 import signal
 from collections.abc import Callable
@@ -136,7 +137,8 @@ def test_variants_of_open_contrasts_get_the_seeds_of_the_next_look():
     assert more_trials(asked, plan, ["c − b"], 8) == {"a": 5, "b": 8, "c": 8, "d": 3}
 
 
-ROW = {"factor": "f", "level": "on", "contrast": "f − a", "metric": "accuracy", "n_seeds": 3, "primary": True}
+ROW = {"factor": "f", "level": "on", "contrast": "f − a", "metric": "accuracy", "primary": True}
+ROW |= {"n_seeds": 3, "ci_low": -0.1}
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,13 @@ ROW = {"factor": "f", "level": "on", "contrast": "f − a", "metric": "accuracy"
         ({"verdict": "undecided"}, None, {"f"}, False, "f waits for a trial that failed"),
         ({"verdict": "undecided"}, None, {"g"}, True, "f goes on"),
         ({"verdict": "undecided", "n_seeds": 0}, None, set(), False, "f has no pair of trials to compare"),
+        (
+            {"verdict": "undecided", "ci_low": math.nan},
+            None,
+            set(),
+            False,
+            "f has no interval on these images",
+        ),
         ({"verdict": "helps"}, None, {"f"}, False, "f helps"),
         ({"verdict": "hurts"}, None, set(), False, "f hurts"),
         ({"verdict": "negligible"}, None, set(), False, "f makes no difference that matters"),
