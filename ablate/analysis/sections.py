@@ -148,7 +148,7 @@ def test_score(study: StudyFiles) -> str:
     predictions = study.test_predictions(best) if best is not None else pd.DataFrame()
     if predictions.empty:
         return ""
-    table = metric_values(predictions, [study.metric], split="test")
+    table = metric_values(predictions, [study.metric], "test", study.classes or None)
     images, seeds = predictions["item"].nunique(), table["seed"].nunique()
     return (
         f"The variant with the best validation {title(study.metric)}, `{best}`, "

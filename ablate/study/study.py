@@ -99,7 +99,7 @@ class Study:
 
         Notebooks show it as a table for people.
         """
-        from ablate.analysis.notebook import EffectsTable
+        from ablate.analysis.effects_table import EffectsTable
         from ablate.analysis.saved import read_csv
 
         return EffectsTable(read_csv(self._file("effects.csv")))

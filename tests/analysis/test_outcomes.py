@@ -141,3 +141,9 @@ def test_the_images_that_change_most_come_first(tmp_path: Path, tables: Callable
     assert votes["baseline"] == [(right, 2)]
     assert sorted(votes["baseline+a"]) == sorted([(right, 1), ((right + 1) % 3, 1)])
     assert found.most_changed("no such variant", 10) == []
+
+
+def test_the_most_probable_classes_alone_give_no_confidence(tmp_path: Path, study: Tables):
+    trials, predictions = study
+    found = outcomes_of(tmp_path, trials, predictions.assign(p_target=0.5, rank_target=1))
+    assert found.confidence is None

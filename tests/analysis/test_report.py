@@ -182,3 +182,28 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path):
         write_whole(path, "new \ud800")
     assert [each.name for each in tmp_path.iterdir()] == ["report.md"]
     assert path.read_text(encoding="utf-8") == "old"
+
+
+def test_the_test_score_is_of_the_class_that_the_metric_names(folder: Path):
+    edit_plan(folder, metric="recall:dog")
+    edit_csv(
+        folder,
+        "trials.csv",
+        lambda table: table.assign(**{"recall:dog": table["variant"].str.contains("mixup").astype(float)}),
+    )
+    edit_csv(folder, "effects.csv", lambda table: table.assign(metric="recall:dog"))
+    predictions = pd.read_parquet(folder / "predictions.parquet").reset_index(drop=True)
+    dogs = (predictions["split"] == "test") & (predictions["target"] == 1)
+    predictions.loc[dogs & (predictions["item"] < "img_0_0030"), "pred"] = 0
+    predictions.to_parquet(folder / "predictions.parquet")
+    recall = 100 * (predictions.loc[dogs, "pred"] == 1).mean()
+    assert 10 < recall < 90
+    assert f"reaches **{recall:.2f}" in report_of(folder)
+
+
+def test_looks_name_their_own_confidence_and_command(folder: Path):
+    edit_plan(folder, looks=[3, 5], threads=2, device="cpu")
+    text, page = report_of(folder), (folder / "report.html").read_text(encoding="utf-8")
+    assert "with the confidence of its look" in text
+    assert "95% interval" not in text.split("\n\n")[2]
+    assert "ablate run recipe.yaml --until-decided --max-seeds 5 --threads 2" in page

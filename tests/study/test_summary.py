@@ -168,3 +168,12 @@ def test_the_detectable_effect_rests_on_what_is_expected_of_the_results():
     worse = numbers(study={"seeds": 3, "expected": {"error": 0.4, "seed_sd": 0.02}})
     assert worse["detectable_effect"] == detectable_effect(359, 3, error=0.4, seed_sd=0.02)
     assert worse["detectable_effect"] > numbers(study={"seeds": 3})["detectable_effect"]
+
+
+def test_a_design_without_a_baseline_is_seen_beside_its_full_variant() -> None:
+    for design, expected in (("leave_one_out", "full"), ("cumulative", "baseline")):
+        recipe = Recipe.from_dict(VALUES | {"study": {"vary": ["mixup", "tta"], "design": design}})
+        prepared = prepare(recipe)
+        plan = make_plan(recipe, prepared.identities)
+        text = plan_file(recipe, plan, prepared, Path("store"), "cpu", 1, False)
+        assert json.loads(text)["baseline"] == expected

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from ablate.analysis.effects import effects
-from ablate.analysis.notebook import EffectsTable
+from ablate.analysis.effects_table import EffectsTable
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
