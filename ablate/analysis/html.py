@@ -11,7 +11,7 @@ from markupsafe import Markup, escape
 
 from ablate.analysis import by_class, evidence, plots, sections
 from ablate.analysis.drawing import inline_svg
-from ablate.analysis.names import higher_is_better, shown_in, title
+from ablate.analysis.names import heading, higher_is_better, shown_in, title
 from ablate.analysis.saved import StudyFiles
 from ablate.analysis.sections import MOST_VARIANTS
 from ablate.analysis.wording import answer, interval, level, signed
@@ -117,7 +117,7 @@ def curves(study: StudyFiles) -> Markup | None:
         f"{', '.join(variants)} ends at {level(float(mean.iloc[-1]), shown)}"
         for variants, mean, _ in plots.curves_of(history, shown)
     ]
-    text = f"{title(shown).capitalize()} by epoch, mean over seeds, {shown_in(shown)[1]}: {'; '.join(ends)}."
+    text = f"{heading(shown)} by epoch, mean over seeds, {shown_in(shown)[1]}: {'; '.join(ends)}."
     return inline_svg(plots.curves(history, shown), "curves", text)
 
 

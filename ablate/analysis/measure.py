@@ -13,7 +13,7 @@ from ablate.analysis import linear
 from ablate.analysis.contrasts import Contrast
 from ablate.analysis.crossed import Estimate, crossed_mean, mean_of
 from ablate.analysis.metrics import Metric
-from ablate.analysis.names import title
+from ablate.analysis.names import heading
 from ablate.analysis.pairing import Folds, PairedPredictions
 
 CROSSED, LINEAR, FOLDS, NONE = "seeds and images", "linear model", "folds", "none"
@@ -124,8 +124,7 @@ def _one_seed(
 
 
 def _not_defined(metric: Metric) -> str:
-    name = title(metric.name)
-    return f"{name[0].upper()}{name[1:]} is not defined on these images: a class is missing."
+    return f"{heading(metric.name)} is not defined on these images: a class is missing."
 
 
 def _lost(

@@ -93,3 +93,9 @@ def title(name: str) -> str:
         return f"top-{parts.k} accuracy"
     family = _TITLES.get(parts.family, parts.family)
     return f"{family} of {parts.of}" if parts.of is not None else family
+
+
+def heading(name: str) -> str:
+    """The metric's title as a sentence begins with it; class names keep their letters."""
+    words = title(name)
+    return words[:1].upper() + words[1:]

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 
 from ablate.analysis.metrics import find_metric
-from ablate.analysis.names import higher_is_better, is_metric, known_metrics, measured, parse, shown_in, title
+from ablate.analysis.names import (
+    heading,
+    higher_is_better,
+    is_metric,
+    known_metrics,
+    measured,
+    parse,
+    shown_in,
+    title,
+)
 
 
 @pytest.mark.parametrize("name", [*known_metrics(), "top_1_accuracy", "average_precision:a:b", "f1:0"])
@@ -50,6 +59,11 @@ def test_titles_are_for_people():
         "balanced accuracy",
         "x y",
     ]
+
+
+def test_a_sentence_begins_with_a_capital_and_leaves_classes_alone():
+    assert heading("roc_auc:CBB of Uganda") == "ROC AUC of CBB of Uganda"
+    assert heading("balanced_accuracy") == "Balanced accuracy"
 
 
 def test_a_study_measures_its_own_metric_once():
