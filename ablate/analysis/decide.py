@@ -79,7 +79,7 @@ def decide(
                 continue
             found = interval(contrasts[i], stop, 1 - level)
             p = sequential_p(found.p_value, looks, k) if looks else found.p_value
-            if not p >= smallest[i]:
+            if math.isnan(smallest[i]) or p < smallest[i]:
                 smallest[i], at[i] = p, k
             if negligible(found):
                 decided[i] = k
@@ -92,7 +92,7 @@ def decide(
             stops[max(k, 0)],
             1 - levels[max(k, 0)],
             adjusted[i],
-            levels[max(k, 0)] / left,
+            (levels[max(k, 0)] if looks else SIGNIFICANCE) / left,
             float(len(stops[k])) if looks and i in decided else math.nan,
             early=k < 0,
         )

@@ -140,9 +140,9 @@ def analyse(
     rows, details = [], []
     for contrast, decision in zip(contrasts, decisions, strict=True):
         for each in chosen:
-            row, detail = table.row(contrast, each, decision)
+            row = table.effect(contrast, each, decision)
             rows.append(row)
-            details.append(detail)
+            details.append(table.detail(contrast, each, decision, row["verdict"]))
     frame = pd.DataFrame(rows, columns=COLUMNS).astype({"primary": bool, "n_seeds": int, "verdict": str})
     return Analysis(frame, pd.DataFrame(details, columns=DETAILS), fixed_models(paired, contrasts))
 
@@ -182,26 +182,25 @@ class _Table:
         better = names.higher_is_better(name)
         return verdict(interval.low, interval.high, p_value, smallest, better, alpha)
 
-    def row(
-        self, contrast: Contrast, metric: Metric, decision: Decision
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """A row of the effects and of the details."""
+    def effect(self, contrast: Contrast, metric: Metric, decision: Decision) -> dict[str, Any]:
+        """A row of the effects."""
         found = self.measured(contrast, metric, decision.seeds)
-        estimate, interval = found.estimate, t_interval(found.estimate, decision.confidence)
-        by_seed = t_interval(found.by_seed, decision.confidence)
-        primary = contrast.primary and metric.name == self.metric.name
+        interval, by_seed = (
+            t_interval(each, decision.confidence) for each in (found.estimate, found.by_seed)
+        )
+        primary = self.is_primary(contrast, metric)
         p_adjusted = decision.p_adjusted if primary else math.nan
         if primary:
             reached = "undecided" if decision.early else self.verdict(interval, p_adjusted)
         else:
             reached = self.verdict(interval, interval.p_value, metric, 1 - decision.confidence)
-        row = {
+        return {
             "factor": contrast.factor,
             "level": contrast.level,
             "contrast": contrast.name,
             "metric": metric.name,
             "n_seeds": found.n_seeds,
-            "effect": estimate.mean,
+            "effect": found.estimate.mean,
             "ci_low": interval.low,
             "ci_high": interval.high,
             "p_value": interval.p_value,
@@ -211,23 +210,35 @@ class _Table:
             "seed_ci_high": by_seed.high,
             "primary": primary,
         }
+
+    def detail(self, contrast: Contrast, metric: Metric, decision: Decision, reached: str) -> dict[str, Any]:
+        """What stands behind a row of the effects whose verdict is given."""
+        found = self.measured(contrast, metric, decision.seeds)
+        estimate, known = found.estimate, not math.isnan(found.estimate.se)
         detail = {
             "contrast": contrast.name,
             "metric": metric.name,
             "n_items": found.n_items,
             "n_cases": found.n_cases,
             "interval": found.interval,
-            "confidence": decision.confidence if not math.isnan(estimate.se) else math.nan,
+            "confidence": decision.confidence if known else math.nan,
             "se": estimate.se,
             "df": estimate.df,
             "seed_se": math.sqrt(estimate.seed_part),
-            "item_se": math.sqrt(estimate.item_part) if not math.isnan(estimate.se) else math.nan,
+            "item_se": math.sqrt(estimate.item_part) if known else math.nan,
             "detectable_effect": detectable_by(estimate, alpha=1 - decision.confidence),
-            "look": decision.look if primary else math.nan,
             "note": " ".join(found.notes),
         }
-        if primary and reached == "undecided" and found.interval in (CROSSED, LINEAR):
+        if not self.is_primary(contrast, metric):
+            return detail
+        detail["look"] = decision.look
+        if reached == "undecided" and found.interval in (CROSSED, LINEAR):
             variances = Variances.of(estimate, found.n_seeds, found.n_cases)
             what = needed(variances, self.smallest_effect, decision.confidence, decision.alpha)
-            detail |= {"more_seeds": what.more_seeds, "images_needed": what.cases}
-        return row, detail
+            # where cases are groups, images in as many more groups of this size
+            images = None if what.cases is None else round(what.cases * found.n_items / found.n_cases)
+            detail |= {"more_seeds": what.more_seeds, "images_needed": images}
+        return detail
+
+    def is_primary(self, contrast: Contrast, metric: Metric) -> bool:
+        return contrast.primary and metric.name == self.metric.name
