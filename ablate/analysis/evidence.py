@@ -11,6 +11,7 @@ from ablate.analysis.names import shown_in, title
 from ablate.analysis.saved import StudyFiles
 from ablate.analysis.sections import Table, details_of, known, p_value
 from ablate.analysis.wording import level, short_labels, signed
+from ablate.durations import about
 
 _COUNTED = ("variants", "seeds", "folds")
 
@@ -98,8 +99,8 @@ def costs(study: StudyFiles, rows: pd.DataFrame) -> Table:
     cells = [
         [
             f"{row['number']}. {row['label']}",
-            seconds(row["reference"]),
-            seconds(row["seconds"]),
+            about(row["reference"]),
+            about(row["seconds"]),
             f"{round(100 * row['extra']):+d} %".replace("-", "−"),
             signed(row["effect"], metric),
             row["verdict"],
@@ -122,13 +123,6 @@ def _side(weights: dict[str, float], values: dict[Any, float], sign: int) -> flo
     side = {name: sign * weight for name, weight in weights.items() if sign * weight > 0}
     total = sum(side.values())
     return sum(w * values.get(name, math.nan) for name, w in side.items()) / total if total else math.nan
-
-
-def seconds(value: float) -> str:
-    """A time for people."""
-    if value < 90:
-        return f"{value:.1f} s" if value < 10 else f"{value:.0f} s"
-    return f"{value / 60:.1f} min" if value < 5400 else f"{value / 3600:.1f} h"
 
 
 def plan_rows(study: StudyFiles) -> list[tuple[str, str]]:

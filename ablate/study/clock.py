@@ -64,14 +64,3 @@ class Clock:
     def _share(self) -> float:
         """How much of the stage's work this run has done, if the stage ends now."""
         return (self._now - self._first) / self._epochs if self._epochs else 1.0
-
-
-def duration(seconds: float | None) -> str:
-    """`2 h 05 min`, `3 min 20 s`, `12 s`."""
-    if seconds is None:
-        return "…"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes:02d} min"
-    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

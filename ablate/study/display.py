@@ -16,7 +16,8 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from ablate.analysis.names import shown_in, title
-from ablate.study.clock import Clock, duration
+from ablate.durations import duration
+from ablate.study.clock import Clock
 from ablate.study.graph import Plan, Stage
 
 

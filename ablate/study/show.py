@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from ablate import techniques
+from ablate.durations import about
 from ablate.study.graph import Plan, Trial
 
 if TYPE_CHECKING:
@@ -120,16 +121,6 @@ def _left(numbers: dict[str, Any], data_known: bool) -> dict[str, str]:
         if size is None
         else f"about {decimal(size)} for what is left{but}, {free}",
     }
-
-
-def about(seconds: float) -> str:
-    """A time in one unit: `12 s`, `21 min`, `7.5 h`, `12 days`."""
-    minutes, hours = seconds / 60, seconds / 3600
-    if minutes < 1.5:
-        return f"{seconds:.0f} s"
-    if hours < 1.5:
-        return f"{minutes:.0f} min"
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} days"
 
 
 def _detectable(numbers: dict[str, Any]) -> str:

@@ -6,7 +6,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from ablate.study.show import about, make_console
+from ablate.durations import about
+from ablate.study.show import make_console
 from ablate.study.status import Status, Unfinished
 
 MOST_ROWS = 20

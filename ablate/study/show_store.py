@@ -15,7 +15,8 @@ from rich.filesize import decimal
 from rich.progress import Progress
 from rich.table import Table
 
-from ablate.study.show import about, make_console
+from ablate.durations import about
+from ablate.study.show import make_console
 from ablate.study.stored import Aside, Contents, StoredStage, count, shares
 from ablate.study.upkeep import Checked, Pruning
 

@@ -9,7 +9,7 @@ import pytest
 
 from ablate.recipe.recipe import Recipe
 from ablate.study import clock
-from ablate.study.clock import Clock, duration
+from ablate.study.clock import Clock
 from ablate.study.graph import FoldData, Plan
 from ablate.study.plan import make_plan
 
@@ -45,14 +45,6 @@ def run(timer: Clock, plan: Plan, key: str, now: list[float], first: int = 0, se
         now[0] += seconds
         timer.epoch(epoch)
     timer.stage_done(stage)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(None, "…"), (0, "0 s"), (59.6, "1 min 00 s"), (200, "3 min 20 s"), (7500, "2 h 05 min")],
-)
-def test_durations_read_well(seconds: float | None, text: str):
-    assert duration(seconds) == text
 
 
 def test_what_is_left_goes_by_epochs_and_pixels(plan: Plan, fits: list[str], now: list[float]):

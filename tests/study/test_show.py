@@ -19,7 +19,6 @@ from ablate.study.prepare import prepare
 from ablate.study.show import (
     MOST_ROWS,
     PIPE_WIDTH,
-    about,
     make_console,
     print_check,
     print_plan,
@@ -301,14 +300,6 @@ class TestTechniques:
         result = CliRunner().invoke(main, ["techniques"])
         assert result.exit_code == 0
         assert "arXiv 1710.09412" in result.stdout
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0 s"), (12.4, "12 s"), (100, "2 min"), (1260, "21 min"), (27000, "7.5 h"), (1036800, "12 days")],
-)
-def test_times_in_one_unit(seconds: float, text: str) -> None:
-    assert about(seconds) == text
 
 
 def test_a_pipe_gets_a_width_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
