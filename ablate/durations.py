@@ -16,9 +16,13 @@ def duration(seconds: float | None) -> str:
 
 def about(seconds: float) -> str:
     """In one unit, two digits or so: `7.3 s`, `12 s`, `1.7 min`, `21 min`, `7.5 h`, `12 days`."""
-    minutes, hours = seconds / 60, seconds / 3600
-    if minutes < 1.5:
-        return f"{seconds:.2g} s"
-    if hours < 1.5:
-        return f"{minutes:.2g} min"
-    return f"{hours:.1f} h" if hours < 48 else f"{hours / 24:.0f} days"
+    if seconds < 90:
+        return f"{_digits(seconds)} s"
+    if seconds < 5400:
+        return f"{_digits(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.0f} days"
+
+
+def _digits(value: float) -> str:
+    """Below 10 with a digit after the point, where it is not 0."""
+    return f"{round(value, 1 if value < 10 else 0):g}"

@@ -19,6 +19,7 @@ def test_durations_read_well(seconds: float | None, text: str):
     ("seconds", "text"),
     [
         (0, "0 s"),
+        (0.002, "0 s"),
         (7.34, "7.3 s"),
         (12.4, "12 s"),
         (100, "1.7 min"),
