@@ -277,6 +277,7 @@ cp -a runs tmp/after
 """
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_a_disk_that_is_really_full(reference: Reference, rng: random.Random, tmp_path: Path):
     """Most of the study is there; what is left of the disk is too small for the rest."""

@@ -438,6 +438,7 @@ class TestTwoAtOnce:
         assert others
         assert contents(Study.open(there.study)) == contents(finished)
 
+    @pytest.mark.slow
     def test_of_two_studies_that_overlap(self, tiny, finished: Study, tmp_path: Path, monkeypatch):
         there = Runs(tmp_path / "both", tiny | {"study": tiny["study"] | {"vary": ["tta"]}})
         recipe = Recipe.load(there.root / "recipe.yaml", {"name": "other", "study.vary": ["mixup"]})
