@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ablate import __version__
+from ablate.cli_bench import bench
 from ablate.cli_store import store
 from ablate.errors import AblateError, Terminated
 
@@ -219,6 +220,7 @@ def schema() -> None:
     click.echo(json.dumps(recipe_schema(), indent=1))
 
 
+main.add_command(bench)
 main.add_command(store)
 
 

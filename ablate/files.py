@@ -16,8 +16,13 @@ _TEMPORARY = re.compile(r"\..+\.(\d+)")
 """The name of an unfinished file, with the process that writes it."""
 
 
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+def replace_file(path: Path, write: Callable[[Path], Any], place: str = "--out") -> None:
     """Write a file under another name, then rename it: whatever happens, there is the old one or the new one.
+
+    Args:
+        path: The file.
+        write: Writes it under the name that it is given.
+        place: What sets the folder, to name it in errors.
 
     Raises:
         AblateError: The folder cannot be written.
@@ -30,7 +35,7 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         temporary.replace(path)
     except OSError as error:
         raise AblateError(
-            f"{path}: cannot be written ({error.strerror}); free the place or use another --out."
+            f"{path}: cannot be written ({error.strerror}); free the place or use another {place}."
         ) from None
     finally:
         with contextlib.suppress(OSError):

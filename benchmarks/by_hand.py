@@ -23,7 +23,8 @@ from fastai.vision.all import (
 )
 
 from ablate import Recipe, devices
-from ablate.data.draws import Drawer, Flip
+from ablate.data.draws import Drawer
+from ablate.data.geometry import Flip
 from ablate.recipe.load import parse_overrides
 from ablate.recipe.schema import Phase
 from ablate.study.planning import available_cores

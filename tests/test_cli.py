@@ -200,6 +200,7 @@ def test_techniques_and_schema():
     for name in (
         "normalize",
         "augment",
+        "random_resized_crop",
         "progressive_resizing",
         "mixup",
         "cutmix",

@@ -156,6 +156,8 @@ def plan_rows(study: StudyFiles) -> list[tuple[str, str]]:
         "train_images",
         "valid_images",
     )
+    if summary.get("skipped_images"):
+        add("Images left out", "{skipped_images:,} that cannot be used (skipped.csv)", "skipped_images")
     factor, unit, digits = shown_in(study.metric)
     rows.append(("Metric", title(study.metric)))
     rows.append(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ablate.data.inspect import Progress, Seen, inspect
-from ablate.data.items import Item, Items, load_items
+from ablate.data.inspect import inspect
+from ablate.data.items import Item, Items, Progress, load_items
+from ablate.data.looks import Seen
 from ablate.data.splits import Fold, make_folds
 
 if TYPE_CHECKING:
@@ -75,7 +77,7 @@ def _why(item: Item, look: Seen) -> str:
     return look.error.removeprefix(f"{item.id}: ")
 
 
-def _copies(items: list[Item], seen: list[Seen]) -> list[np.ndarray]:
+def _copies(items: Sequence[Item], seen: Sequence[Seen]) -> list[np.ndarray]:
     """The numbers of items that share their content, a group per content; bad images have none."""
     groups: dict[str, list[int]] = defaultdict(list)
     for item, look in zip(items, seen, strict=True):
@@ -97,14 +99,14 @@ def _counts(fold: Fold, items: Items) -> dict[str, list[int]]:
     return {name: np.bincount(targets[getattr(fold, name)], minlength=n_classes).tolist() for name in SIDES}
 
 
-def _sizes(seen: list[Seen]) -> tuple[int, int, int, int]:
+def _sizes(seen: Sequence[Seen]) -> tuple[int, int, int, int]:
     sizes = sorted(
         ((look.width, look.height) for look in seen if not look.error), key=lambda size: size[0] * size[1]
     )
     return (*sizes[0], *sizes[-1]) if sizes else (0, 0, 0, 0)
 
 
-def _leaks(fold: int, side: np.ndarray, copies: list[np.ndarray], items: list[Item]) -> list[Leak]:
+def _leaks(fold: int, side: np.ndarray, copies: list[np.ndarray], items: Sequence[Item]) -> list[Leak]:
     leaks: list[Leak] = []
     for numbers in copies:
         ids = [tuple(items[n].id for n in numbers[side[numbers] == i]) for i in range(len(SIDES))]

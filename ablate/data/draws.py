@@ -1,60 +1,42 @@
-"""What an augmentation draws for an item: a geometry as a matrix, colours as a table. All of it vectorized.
+"""What an augmentation draws for an item: a crop, a geometry as a matrix, colours as a table.
 
-An item transform of ours is a `Geometry` or a `Colour`: it turns uniforms into matrices or tables, and knows
-no image. All geometries of a stage multiply into one matrix per item, so that one warp (`render`) applies
-them all.
+An item transform of ours is a `Crop`, a `Geometry` or a `Colour`: it turns uniforms into boxes, matrices or
+tables. Matrices and tables are made for a whole batch at once; a box waits for the image's width and height.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from ablate.data.colours import Colour
+from ablate.data.crops import SQUARE, Box, Crop
+from ablate.data.geometry import Geometry
+from ablate.errors import AblateError
 from ablate.streams import Streams
 
-_LEVELS = np.arange(256) / 255
 
-
-@runtime_checkable
-class Geometry(Protocol):
-    """A random change of coordinates in a square that spans [-1, 1] both ways."""
-
-    name: str
-    draws: int
-
-    def matrices(self, uniforms: np.ndarray) -> np.ndarray:
-        """From uniforms (n, draws) to matrices (n, 3, 3) that map output coordinates to input coordinates."""
-        ...
-
-
-@runtime_checkable
-class Colour(Protocol):
-    """A random change of pixel values, the same for every pixel of an image."""
-
-    name: str
-    draws: int
-
-    def tables(self, uniforms: np.ndarray) -> np.ndarray:
-        """From uniforms (n, draws) to look-up tables, uint8 of shape (n, 256)."""
-        ...
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Draw:
     """All random parameters of one item in one epoch.
 
     Args:
-        corner: Where the square is cut from the presized image, as fractions (x, y) of the free room.
-        matrix: Output to input coordinates, shape (3, 3); None leaves them.
+        place: The crop's uniforms; the first two say where the box lies, as shares (x, y) of the free room.
+        matrix: Output to input coordinates of the box, shape (3, 3); None leaves them.
         table: New pixel values, uint8 of shape (256,); None leaves them.
+        crop: What is cut from the presized image.
     """
 
-    corner: tuple[float, float] = (0.5, 0.5)
+    place: Sequence[float] = (0.5, 0.5)
     matrix: np.ndarray | None = None
     table: np.ndarray | None = None
+    crop: Crop = SQUARE
+
+    def box(self, width: int, height: int) -> Box:
+        """The part of an image of some width and height that is shown: left, top, width, height."""
+        return self.crop.box(self.place, width, height)
 
 
 CENTRE = Draw()
@@ -62,152 +44,47 @@ CENTRE = Draw()
 
 @dataclass(frozen=True)
 class Drawer:
-    """Draws for the items of one phase: the random square, then every geometry and colour.
+    """Draws for the items of one phase: the crop (the random square by default), every geometry and colour.
 
     Each transform has a stream of its own, named after it, so that adding one leaves the draws of the others.
+    All crops draw from the stream `crop`, so that they show much the same place.
+
+    Raises:
+        AblateError: More than one of the transforms is a crop.
     """
 
     streams: Streams
-    transforms: Sequence[Geometry | Colour] = ()
+    transforms: Sequence[Crop | Geometry | Colour] = ()
+
+    def __post_init__(self) -> None:
+        crops = [transform.name for transform in self.transforms if isinstance(transform, Crop)]
+        if len(crops) > 1:
+            raise AblateError(f"{' and '.join(crops)} both choose the crop; turn one of them off.")
 
     def draw(self, epoch: int, numbers: np.ndarray) -> list[Draw]:
         """The draws of some items, given by number, shape (n,), in one epoch."""
-        corners = self.streams.uniforms("crop", epoch, numbers, 2)
-        matrices, tables = None, None
+        crop = next((t for t in self.transforms if isinstance(t, Crop)), SQUARE)
+        places = self.streams.uniforms("crop", epoch, numbers, crop.draws).tolist()
+        matrices, tables = self._matrices(epoch, numbers), self._tables(epoch, numbers)
+        nothing = [None] * len(numbers)
+        each = zip(places, nothing if matrices is None else matrices, nothing if tables is None else tables)
+        return [Draw(place, matrix, table, crop) for place, matrix, table in each]
+
+    def _matrices(self, epoch: int, numbers: np.ndarray) -> np.ndarray | None:
+        product = None
         for transform in self.transforms:
-            uniforms = self.streams.uniforms(f"augment.{transform.name}", epoch, numbers, transform.draws)
             if isinstance(transform, Geometry):
-                new = transform.matrices(uniforms)
-                matrices = new if matrices is None else matrices @ new
-            else:
-                new = transform.tables(uniforms)
-                tables = new if tables is None else np.take_along_axis(new, tables.astype(np.intp), axis=1)
-        return [
-            Draw(
-                (float(corners[i, 0]), float(corners[i, 1])),
-                None if matrices is None else matrices[i],
-                None if tables is None else tables[i],
-            )
-            for i in range(len(numbers))
-        ]
+                new = transform.matrices(self._uniforms(transform, epoch, numbers))
+                product = new if product is None else product @ new
+        return product
 
+    def _tables(self, epoch: int, numbers: np.ndarray) -> np.ndarray | None:
+        after = None
+        for transform in self.transforms:
+            if isinstance(transform, Colour):
+                new = transform.tables(self._uniforms(transform, epoch, numbers))
+                after = new if after is None else np.take_along_axis(new, after.astype(np.intp), axis=1)
+        return after
 
-def affine(
-    a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray, e: np.ndarray, f: np.ndarray
-) -> np.ndarray:
-    """Matrices [[a, b, c], [d, e, f], [0, 0, 1]], shape (n, 3, 3), from six vectors of shape (n,)."""
-    zero, one = np.zeros_like(a), np.ones_like(a)
-    return np.stack([a, b, c, d, e, f, zero, zero, one], axis=1).reshape(-1, 3, 3)
-
-
-def chosen(uniform: np.ndarray, p: float, value: np.ndarray, neutral: float) -> np.ndarray:
-    """`value` with probability `p` and `neutral` otherwise; all of shape (n,)."""
-    return np.where(uniform < p, value, neutral)
-
-
-@dataclass(frozen=True)
-class Flip:
-    """Mirror left and right with probability `p`."""
-
-    p: float = 0.5
-    name: str = "flip"
-    draws: int = 1
-
-    def matrices(self, uniforms: np.ndarray) -> np.ndarray:
-        sign = chosen(uniforms[:, 0], self.p, np.array(-1.0), 1.0)
-        zero, one = np.zeros_like(sign), np.ones_like(sign)
-        return affine(sign, zero, zero, zero, one, zero)
-
-
-@dataclass(frozen=True)
-class Dihedral:
-    """One of the square's eight symmetries, evenly, with probability `p`, else none."""
-
-    p: float = 0.5
-    name: str = "dihedral"
-    draws: int = 2
-
-    def matrices(self, uniforms: np.ndarray) -> np.ndarray:
-        which = np.where(uniforms[:, 0] < self.p, (uniforms[:, 1] * 8).astype(np.intp), 0)
-        x = np.array([1.0, -1, 1, -1, -1, 1, 1, -1])[which]
-        y = np.array([1.0, 1, -1, 1, -1, -1, 1, -1])[which]
-        straight = np.array([1.0, 1, 1, 0, 1, 0, 0, 0])[which]
-        zero, turned = np.zeros_like(x), 1 - straight
-        return affine(x * straight, x * turned, zero, y * turned, y * straight, zero)
-
-
-@dataclass(frozen=True)
-class Rotate:
-    """Turn by up to `degrees` either way with probability `p`."""
-
-    degrees: float = 10.0
-    p: float = 0.75
-    name: str = "rotate"
-    draws: int = 2
-
-    def matrices(self, uniforms: np.ndarray) -> np.ndarray:
-        angle = np.deg2rad(chosen(uniforms[:, 0], self.p, self.degrees * (2 * uniforms[:, 1] - 1), 0.0))
-        zero = np.zeros_like(angle)
-        return affine(np.cos(angle), np.sin(angle), zero, -np.sin(angle), np.cos(angle), zero)
-
-
-@dataclass(frozen=True)
-class Zoom:
-    """Enlarge by `low` to `high` around a random centre with probability `p`."""
-
-    low: float = 1.0
-    high: float = 1.1
-    p: float = 0.75
-    name: str = "zoom"
-    draws: int = 4
-
-    def matrices(self, uniforms: np.ndarray) -> np.ndarray:
-        zoom = chosen(uniforms[:, 0], self.p, self.low + (self.high - self.low) * uniforms[:, 1], 1.0)
-        scale = 1 / zoom
-        x, y = (1 - scale) * (2 * uniforms[:, 2] - 1), (1 - scale) * (2 * uniforms[:, 3] - 1)
-        zero = np.zeros_like(scale)
-        return affine(scale, zero, x, zero, scale, y)
-
-
-@dataclass(frozen=True)
-class Perspective:
-    """Tilt the image plane by up to `magnitude` in x and in y, each with probability `p`."""
-
-    magnitude: float = 0.2
-    p: float = 0.75
-    name: str = "warp"
-    draws: int = 4
-
-    def matrices(self, uniforms: np.ndarray) -> np.ndarray:
-        spread = self.magnitude * (2 * uniforms[:, 2:4] - 1)
-        x = chosen(uniforms[:, 0], self.p, spread[:, 0], 0.0)
-        y = chosen(uniforms[:, 1], self.p, spread[:, 1], 0.0)
-        # where the corners (-1, -1), (-1, 1), (1, -1), (1, 1) are seen in the output
-        u = np.stack([-1 - y, -1 + y, 1 + y, 1 - y], axis=1)
-        v = np.stack([-1 - x, 1 + x, -1 + x, 1 - x], axis=1)
-        corners = np.array([[-1.0, -1], [-1, 1], [1, -1], [1, 1]])
-        zero, one = np.zeros_like(u), np.ones_like(u)
-        rows_x = np.stack([u, v, one, zero, zero, zero, -corners[:, 0] * u, -corners[:, 0] * v], axis=2)
-        rows_y = np.stack([zero, zero, zero, u, v, one, -corners[:, 1] * u, -corners[:, 1] * v], axis=2)
-        system = np.concatenate([rows_x, rows_y], axis=1)
-        wanted = np.broadcast_to(np.concatenate([corners[:, 0], corners[:, 1]])[:, None], (len(u), 8, 1))
-        solved = np.linalg.solve(system, wanted)[..., 0]
-        return np.concatenate([solved, np.ones((len(u), 1))], axis=1).reshape(-1, 3, 3)
-
-
-@dataclass(frozen=True)
-class Lighting:
-    """Brightness, then contrast, by up to `change` in the space of logits, each with probability `p`."""
-
-    change: float = 0.2
-    p: float = 0.75
-    name: str = "lighting"
-    draws: int = 4
-
-    def tables(self, uniforms: np.ndarray) -> np.ndarray:
-        bright = chosen(uniforms[:, 0], self.p, 0.5 + self.change * (uniforms[:, 1] - 0.5), 0.5)
-        reach = -np.log(1 - self.change)
-        contrast = np.exp(chosen(uniforms[:, 2], self.p, reach * (2 * uniforms[:, 3] - 1), 0.0))
-        clipped = np.clip(_LEVELS, 1e-7, 1 - 1e-7)
-        logits = np.log(clipped / (1 - clipped))[None, :] + np.log(bright / (1 - bright))[:, None]
-        return np.rint(255 / (1 + np.exp(-logits * contrast[:, None]))).astype(np.uint8)
+    def _uniforms(self, transform: Geometry | Colour, epoch: int, numbers: np.ndarray) -> np.ndarray:
+        return self.streams.uniforms(f"augment.{transform.name}", epoch, numbers, transform.draws)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import simplejpeg
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from ablate.errors import AblateError
 
@@ -22,7 +25,18 @@ class BadImage(AblateError):
     """An image that is missing, empty, cut off, or no image at all."""
 
 
-def decode(source: Path | bytes | np.ndarray, name: str = "image") -> Image.Image:
+class Readable(Protocol):
+    """An image's file that is part of something else, such as a member of a shard."""
+
+    def read(self) -> bytes:
+        """Its bytes."""
+        ...
+
+
+Source = Path | bytes | np.ndarray | Readable
+
+
+def decode(source: Source, name: str = "image") -> np.ndarray:
     """The whole image, every pixel decoded, upright by EXIF, as RGB.
 
     16-bit greys are scaled to 8 bits, transparency is put on white, CMYK and palettes are converted, and of
@@ -32,19 +46,23 @@ def decode(source: Path | bytes | np.ndarray, name: str = "image") -> Image.Imag
         source: A file, its bytes, or pixels of shape (h, w) or (h, w, 3), uint8.
         name: What to call the image in errors.
 
+    Returns:
+        uint8 of shape (h, w, 3).
+
     Raises:
         BadImage: It is missing, empty, cut off, too large to be meant, or no image.
     """
     if isinstance(source, np.ndarray):
-        return Image.fromarray(source).convert("RGB")
-    if isinstance(source, Path):
-        source = read_bytes(source)
-    if not source:
+        return np.asarray(Image.fromarray(source).convert("RGB"))
+    content = read_bytes(source)
+    if not content:
         raise BadImage(f"{name}: the file is empty; replace it or drop its row.")
+    if (plain := _plain_jpeg(content)) is not None:
+        return plain
     try:
-        with Image.open(io.BytesIO(source)) as opened:
+        with Image.open(io.BytesIO(content)) as opened:
             opened.load()
-            return to_rgb(_upright(opened))
+            return np.asarray(to_rgb(_upright(opened)))
     except UnidentifiedImageError:
         raise BadImage(f"{name}: is not an image; replace it or drop its row.") from None
     except Image.DecompressionBombError:
@@ -55,12 +73,44 @@ def decode(source: Path | bytes | np.ndarray, name: str = "image") -> Image.Imag
         raise BadImage(f"{name}: is damaged ({error}); replace it or drop its row.") from None
 
 
-def read_bytes(path: Path) -> bytes:
+def _plain_jpeg(content: bytes) -> np.ndarray | None:
+    """The pixels of an upright JPEG in colour or grey, a fifth faster than Pillow's, from the same library.
+
+    None for every other image, and for one with the least oddity: Pillow then says what is wrong, or that
+    nothing is.
+    """
+    if not content.startswith(b"\xff\xd8") or not _is_upright(content):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if colours not in ("YCbCr", "Gray") or height * width > (Image.MAX_IMAGE_PIXELS or sys.maxsize):
+            return None
+        return simplejpeg.decode_jpeg(content, "RGB", strict=True)
+    except ValueError:
+        return None
+
+
+def _is_upright(content: bytes) -> bool:
+    # what may say that the image lies on its side stands under one of these names
+    if b"Exif\0" not in content and b"ns.adobe.com/xap" not in content:
+        return True
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            return opened.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    except Exception:  # Pillow says below what is wrong
+        return False
+
+
+def read_bytes(path: Path | bytes | Readable) -> bytes:
     """The bytes of an image file.
 
     Raises:
         BadImage: There is no such file, or it cannot be read.
     """
+    if isinstance(path, bytes):
+        return path
+    if not isinstance(path, Path):
+        return path.read()
     try:
         return path.read_bytes()
     except FileNotFoundError:

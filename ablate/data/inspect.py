@@ -7,46 +7,32 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol, cast
 
 import numpy as np
-from PIL import Image
 from platformdirs import user_cache_path
 
-from ablate.data.images import BadImage, decode, read_bytes
-from ablate.data.items import Item
+from ablate.data.ahead import in_order
+from ablate.data.images import BadImage, Source, decode, read_bytes
+from ablate.data.items import Item, Progress
+from ablate.data.looks import Looks, Seen
+from ablate.data.shards import Member, local_stamp
 from ablate.errors import AblateError
 
-Progress = Callable[[int, int], None]
+_BLOCK = 4096
+REMEMBERED = 1000
+"""After how many looks they are written down, so that one that is killed need not begin again."""
+ROWS = 128
+"""How many rows of an image are enough for its mean colour: more would cost a third of decoding it."""
 _COLUMNS = (
     "path TEXT PRIMARY KEY, stamp TEXT, hash TEXT, width INT, height INT, mean TEXT, square TEXT, error TEXT"
 )
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What one image is.
-
-    Args:
-        hash: Of the file's bytes, or of the pixels where there is no file.
-        width: In pixels, as stored, upright.
-        height: Likewise.
-        mean: Mean of each channel, of pixels in [0, 1].
-        square: Mean square of each channel.
-        error: Why the image cannot be used; empty if it can.
-    """
-
-    hash: str
-    width: int = 0
-    height: int = 0
-    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    square: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    error: str = ""
 
 
 def cache_folder() -> Path:
@@ -55,20 +41,46 @@ def cache_folder() -> Path:
     return Path(given) if given else user_cache_path("ablate")
 
 
-def look(image: Path | np.ndarray, name: str) -> Seen:
-    """Read and decode one image in full."""
-    content = image.tobytes() + repr(image.shape).encode() if isinstance(image, np.ndarray) else b""
+class Visit(Protocol):
+    """What else is to be done with the pixels of images while they are decoded to be looked at."""
+
+    def wants(self, looks: Looks[Seen | None]) -> np.ndarray:
+        """Which images that are known are to be decoded again for this visit, bool of shape (n,)."""
+        ...
+
+    def make(self, seen: Seen, pixels: np.ndarray) -> Any:
+        """Do it, in a thread: pixels are uint8 of shape (h, w, 3)."""
+        ...
+
+    def take(self, made: Any) -> None:
+        """Take what `make` gave, in the items' order, in the caller's thread."""
+        ...
+
+
+def look(image: Source, name: str) -> tuple[Seen, np.ndarray | None]:
+    """Read and decode one image in full; gives its pixels too, if it can be used."""
+    content = b""
     try:
-        content = content or read_bytes(Path(str(image)))
+        content = (
+            image.tobytes() + repr(image.shape).encode()
+            if isinstance(image, np.ndarray)
+            else read_bytes(image)
+        )
         digest = blake2b(content, digest_size=16).hexdigest()
-        decoded = decode(image if isinstance(image, np.ndarray) else content, name)
+        pixels = decode(image if isinstance(image, np.ndarray) else content, name)
     except BadImage as bad:
-        return Seen(hash=blake2b(content, digest_size=16).hexdigest(), error=str(bad))
-    return Seen(digest, *decoded.size, *_moments(decoded))
+        return Seen(hash=blake2b(content, digest_size=16).hexdigest(), error=str(bad)), None
+    height, width = pixels.shape[:2]
+    return Seen(digest, width, height, *_moments(pixels[:: max(height // ROWS, 1)])), pixels
 
 
-def _moments(image: Image.Image) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-    counts = np.array(image.histogram(), dtype=np.float64).reshape(3, 256) / (image.width * image.height)
+def _moments(pixels: np.ndarray) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+    import cv2  # here, since planning looks at nothing new
+
+    counts = np.stack(
+        [cv2.calcHist([pixels], [channel], None, [256], [0, 256]).ravel() for channel in range(3)]
+    )
+    counts = counts.astype(np.float64) / (pixels.shape[0] * pixels.shape[1])
     levels = np.arange(256) / 255
     first, second = counts @ levels, counts @ levels**2
     return _triple(first), _triple(second)
@@ -79,71 +91,101 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
     return red, green, blue
 
 
-def inspect(items: Sequence[Item], progress: Progress | None = None) -> list[Seen]:
+def inspect(
+    items: Sequence[Item], progress: Progress | None = None, visit: Visit | None = None
+) -> Looks[Seen]:
     """What each item's image is, in order, looking only at those that have changed or are new.
 
     Args:
         items: The items.
-        progress: Called with how many of the new images are done, and how many there are.
+        progress: Called with how many of the images to look at are done, and how many there are.
+        visit: What else to do with them, and which others to decode for it.
     """
     results = recall(items)
-    new = [i for i, seen in enumerate(results) if seen is None]
-    # before the look, so that a file that changes meanwhile is looked at again
-    stamps = [_stamp(Path(str(items[i].image))) for i in new]
+    # a bad one is looked at again, since it may be mended
+    new = np.flatnonzero(~results.usable | visit.wants(results) if visit else ~results.usable).tolist()
+
+    def work(i: int) -> tuple[Source, str, Seen, Any]:
+        image = items[i].image
+        stamp = _stamp(image)  # before the look, so that a file that changes meanwhile is looked at again
+        seen, pixels = look(image, items[i].id)
+        return image, stamp, seen, visit.make(seen, pixels) if visit and pixels is not None else None
+
+    fresh: list[tuple[Path | Member, str, Seen]] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        looked = pool.map(lambda i: look(items[i].image, items[i].id), new)
-        for done, (i, fresh) in enumerate(zip(new, looked, strict=True), 1):
-            results[i] = fresh
+        looked = in_order(pool, work, new, 4 * (os.cpu_count() or 1))
+        for done, (i, (image, stamp, seen, made)) in enumerate(zip(new, looked, strict=True), 1):
+            results.put(i, seen)
+            if isinstance(image, Path | Member):
+                fresh.append((image, stamp, seen))
+            if visit and made is not None:
+                visit.take(made)
             if progress:
                 progress(done, len(new))
-    _remember(
-        (Path(str(items[i].image)), stamp, seen)
-        for i, stamp in zip(new, stamps, strict=True)
-        if (seen := results[i]) is not None
-    )
-    return [seen for seen in results if seen is not None]
+            if done % REMEMBERED == 0 or done == len(new):
+                _remember(fresh)
+                fresh.clear()
+    return cast("Looks[Seen]", results)
 
 
-def recall(items: Sequence[Item]) -> list[Seen | None]:
+def recall(items: Sequence[Item]) -> Looks[Seen | None]:
     """What is known of each item's image, without reading any file; pixels in memory are looked at."""
-    known = _known([item.image for item in items if isinstance(item.image, Path)])
-    results: list[Seen | None] = []
-    for item in items:
-        if isinstance(item.image, Path):
-            stamp, seen = known.get(_key(item.image), ("", None))
-            results.append(seen if seen is not None and stamp == _stamp(item.image) else None)
-        else:
-            results.append(look(item.image, item.id))
-    return results
+    looks: Looks[Seen | None] = Looks(len(items))
+    numbered = enumerate(items)
+    while block := list(islice(numbered, _BLOCK)):
+        keyed = [
+            (i, image, _key(image)) for i, item in block if not isinstance(image := item.image, np.ndarray)
+        ]
+        if len(keyed) < len(block):
+            for i, item in block:
+                looks.put(i, look(item.image, item.id)[0])
+            continue
+        known = _known([key for _, _, key in keyed])
+        rows = ((i, image, known.get(key)) for i, image, key in keyed)
+        found = [(i, row) for i, image, row in rows if row is not None and row.stamp == _stamp(image)]
+        looks.put_many(
+            [i for i, _ in found],
+            [row.hash for _, row in found],
+            [(row.width, row.height) for _, row in found],
+            _threes(row.mean for _, row in found),
+            _threes(row.square for _, row in found),
+            {i: row.error for i, row in found if row.error},
+        )
+    return looks
 
 
-def fingerprint(items: Sequence[Item], classes: Sequence[str], seen: Mapping[int, Seen | None]) -> str | None:
+def fingerprint(
+    items: Iterable[Item], classes: Sequence[str], looks: Looks[Seen] | Looks[Seen | None]
+) -> str | None:
     """The identity of some items: numbers, ids, contents, labels and groups in order.
 
     Args:
         items: The items, such as those of one side of a split.
         classes: The names of all classes.
-        seen: What is known of each item's image, by the item's number.
+        looks: What is known of each item's image, in the same order.
 
     Returns:
-        A hash, or None while an image is unknown.
+        A hash, or None while an image is unknown or cannot be used.
     """
     state = blake2b("\x1f".join(classes).encode(), digest_size=16)
-    for item in items:
-        look_ = seen.get(item.number)
-        if look_ is None:
-            return None
-        state.update(
-            f"{item.number}\x1f{item.id}\x1f{look_.hash}\x1f{item.target}\x1f{item.group}\x1e".encode()
-        )
+    if not looks.usable.all():
+        return None
+    each = (
+        f"{item.number}\x1f{item.id}\x1f{content}\x1f{item.target}\x1f{item.group}\x1e"
+        for item, content in zip(items, looks.hashes(), strict=True)
+    )
+    while block := "".join(islice(each, _BLOCK)):
+        state.update(block.encode())
     return state.hexdigest()
 
 
-def statistics(seen: Sequence[Seen]) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
+def statistics(
+    looks: Looks[Seen] | Looks[Seen | None],
+) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
     """Mean and standard deviation of each channel over some images, each image weighing the same."""
-    mean = np.mean([look_.mean for look_ in seen], axis=0)
-    std = np.sqrt(np.maximum(np.mean([look_.square for look_ in seen], axis=0) - mean**2, 1e-12))
-    return _triple(mean), _triple(std)
+    mean = np.ascontiguousarray(looks.rows["mean"]).mean(axis=0)
+    square = np.ascontiguousarray(looks.rows["square"]).mean(axis=0)
+    return _triple(mean), _triple(np.sqrt(np.maximum(square - mean**2, 1e-12)))
 
 
 def file_hash(path: Path) -> str:
@@ -152,10 +194,10 @@ def file_hash(path: Path) -> str:
     Raises:
         AblateError: The file cannot be read.
     """
-    known, stamp = _known([path]).get(_key(path)), _stamp(path)
+    known, stamp = _known([_key(path)]).get(_key(path)), _stamp(path)
     try:
-        if known and known[0] == stamp:
-            return known[1].hash
+        if known and known.stamp == stamp:
+            return known.hash
         state = blake2b(digest_size=16)
         with path.open("rb") as file:
             while block := file.read(1 << 22):
@@ -166,16 +208,20 @@ def file_hash(path: Path) -> str:
     return state.hexdigest()
 
 
-def _key(path: Path) -> str:
-    return os.path.abspath(path)  # the cache is shared by all projects
+def _key(image: Path | Member) -> str:
+    return str(image) if isinstance(image, Member) else os.path.abspath(image)  # all projects share the cache
 
 
-def _stamp(path: Path) -> str:
+def _stamp(image: Path | Member | np.ndarray) -> str:
+    """What changes when a file does; of one in a shard, when the shard does."""
+    if isinstance(image, Member):
+        return image.shard.stamp
+    if isinstance(image, np.ndarray):
+        return ""
     try:
-        status = path.stat()
+        return local_stamp(image.stat())
     except OSError:
         return "missing"
-    return f"{status.st_size}:{status.st_mtime_ns}"
 
 
 @contextmanager
@@ -184,7 +230,7 @@ def _database() -> Iterator[sqlite3.Connection]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(folder / "images.sqlite", timeout=60)) as connection, connection:
-            connection.execute(f"CREATE TABLE IF NOT EXISTS seen2 ({_COLUMNS})")
+            connection.execute(f"CREATE TABLE IF NOT EXISTS seen3 ({_COLUMNS})")
             yield connection
     except (OSError, sqlite3.Error) as error:
         raise AblateError(
@@ -192,32 +238,40 @@ def _database() -> Iterator[sqlite3.Connection]:
         ) from None
 
 
-def _known(paths: Sequence[Path]) -> dict[str, tuple[str, Seen]]:
-    known: dict[str, tuple[str, Seen]] = {}
-    if not paths:
+class _Row(NamedTuple):
+    path: str
+    stamp: str
+    hash: str
+    width: int
+    height: int
+    mean: str
+    square: str
+    error: str
+
+
+def _known(keys: Sequence[str]) -> dict[str, _Row]:
+    known: dict[str, _Row] = {}
+    if not keys:
         return known
-    keys = [_key(path) for path in paths]
     with _database() as database:
         for start in range(0, len(keys), 500):  # SQLite bounds the number of parameters
             some = keys[start : start + 500]
             marks = ",".join("?" * len(some))
-            for row in database.execute(f"SELECT * FROM seen2 WHERE path IN ({marks})", some):
-                known[row[0]] = (row[1], Seen(row[2], row[3], row[4], _three(row[5]), _three(row[6]), row[7]))
+            for row in database.execute(f"SELECT * FROM seen3 WHERE path IN ({marks})", some):
+                known[row[0]] = _Row._make(row)
     return known
 
 
-def _remember(looks: Iterable[tuple[Path, str, Seen]]) -> None:
-    """Keep what was seen of usable files; a bad one is looked at again, since it is likely to be mended."""
+def _remember(looks: Iterable[tuple[Path | Member, str, Seen]]) -> None:
     rows = [
-        (_key(path), stamp, seen.hash, seen.width, seen.height, repr(seen.mean), repr(seen.square), "")
-        for path, stamp, seen in looks
-        if not seen.error
+        (_key(path), stamp, one.hash, one.width, one.height, repr(one.mean), repr(one.square), one.error)
+        for path, stamp, one in looks
     ]
     if rows:
         with _database() as database:
-            database.executemany(f"INSERT OR REPLACE INTO seen2 VALUES ({','.join('?' * 8)})", rows)
+            database.executemany(f"INSERT OR REPLACE INTO seen3 VALUES ({','.join('?' * 8)})", rows)
 
 
-def _three(text: str) -> tuple[float, float, float]:
-    a, b, c = (float(part) for part in text.strip("()").split(","))
-    return a, b, c
+def _threes(texts: Iterable[str]) -> np.ndarray:
+    """Triples of numbers that are kept as text, float64 of shape (n, 3)."""
+    return np.fromstring(",".join(text[1:-1] for text in texts), sep=",").reshape(-1, 3)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from itertools import islice
 from typing import Any
 
@@ -12,13 +14,16 @@ import torch
 from fastai.data.core import TfmdDL
 from fastcore.foundation import L
 from fasttransform import ItemTransform
-from PIL import Image
 
 from ablate import devices
+from ablate.data.ahead import in_order
+from ablate.data.chosen import Chosen
 from ablate.data.draws import CENTRE, Draw, Drawer
+from ablate.data.float_table import each_image
 from ablate.streams import Streams
 
 Sampler = Callable[[int], "np.ndarray | None"]
+Fetch = Callable[[Sequence[Any], np.ndarray], Iterable[int]]
 ReadBatch = Callable[[list[Any], list[Draw], bool], tuple[Any, ...]]
 
 
@@ -27,8 +32,13 @@ class KeyedDL(TfmdDL):
 
     `keyed` gives it its streams. Set `epoch` before each pass; a pass that ends counts it up.
 
-    The global generators of Python, numpy and torch are seeded for every item and every batch too, the
-    device's for every batch, so transforms from elsewhere that draw from them are as repeatable as ours.
+    With `read_batch`, whole batches are made a little ahead, in as many threads as there are workers: the
+    libraries that decode and warp leave Python's lock, and a batch that is made where it is used need not
+    travel. Without, fastai goes item by item in worker processes, for transforms from elsewhere, which may
+    keep state. Both give the same batches.
+
+    The global generators of Python, numpy and torch are seeded for every batch, the device's too, and item
+    by item for every item, so transforms from elsewhere that draw from them are as repeatable as ours.
     """
 
     epoch: int = 0
@@ -36,28 +46,45 @@ class KeyedDL(TfmdDL):
     streams: Streams | None = None
     drawer: Drawer | None = None
     sampler: Sampler | None = None
+    fetch: Fetch | None = None
     read_batch: ReadBatch | None = None
     """Makes a batch from items and draws at once, as the item-by-item path would; None where it cannot."""
 
     def keyed(
-        self, streams: Streams, drawer: Drawer | None = None, sampler: Sampler | None = None
+        self,
+        streams: Streams,
+        drawer: Drawer | None = None,
+        sampler: Sampler | None = None,
+        fetch: Fetch | None = None,
     ) -> KeyedDL:
-        """Set the streams, what to draw for each item (None: the centre square), and the order's own rule."""
-        self.streams, self.drawer, self.sampler = streams, drawer, sampler
-        others = [transform for transform in self.after_batch.fs if not isinstance(transform, SeedBatch)]
-        self.after_batch.fs = L([SeedBatch(self), *others])
+        """Say where randomness comes from.
+
+        Args:
+            streams: Those of the phase, or of prediction.
+            drawer: What to draw for each item; None for the centre square.
+            sampler: The order's own rule: the positions to visit in an epoch, or None for a plain shuffle.
+            fetch: Has what lies elsewhere fetched a little ahead: passes positions on as it is there.
+        """
+        self.streams, self.drawer, self.sampler, self.fetch = streams, drawer, sampler, fetch
+        self._chosen: tuple[int, np.ndarray | None] | None = None
+        others = [
+            transform for transform in self.after_batch.fs if not isinstance(transform, SeedBatch | LayOut)
+        ]
+        self.after_batch.fs = L([SeedBatch(self), LayOut(self), *others])
         return self
 
     def new(self, dataset: Any = None, cls: Any = None, **kwargs: Any) -> Any:
         made = super().new(dataset, cls, **kwargs)
         if isinstance(made, KeyedDL) and self.streams is not None:
-            made.keyed(self.streams, self.drawer, self.sampler).epoch = self.epoch
+            made.keyed(self.streams, self.drawer, self.sampler, self.fetch).epoch = self.epoch
             made.read_batch = None if kwargs.keys() & {"after_item", "before_batch"} else self.read_batch
         return made
 
-    def numbers(self, positions: list[int]) -> np.ndarray:
+    def numbers(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """The items' own numbers, which their draws are keyed by; positions where items have none."""
         items = self.dataset.items
+        if isinstance(items, Chosen):
+            return items.numbers[positions]
         return np.array(
             [getattr(items[position], "number", position) for position in positions], dtype=np.int64
         )
@@ -69,40 +96,88 @@ class KeyedDL(TfmdDL):
         full, rest = divmod(len(wanted), self.bs)
         return full + (rest > 0 and not self.drop_last)
 
-    def get_idxs(self) -> list[int]:
+    def get_idxs(self) -> Any:
+        """The positions to visit in this epoch, an array where fastai has a list."""
+        if self.streams is None or not self.indexed or self.n is None:
+            return super().get_idxs()
         wanted = self._wanted()
-        return super().get_idxs() if wanted is None else wanted.tolist()
+        if wanted is not None:
+            return wanted
+        return self.shuffle_fn(np.arange(self.n)) if self.shuffle else np.arange(self.n)
 
     def _wanted(self) -> np.ndarray | None:
-        return self.sampler(self.epoch) if self.sampler and self.shuffle else None
+        """What the sampler says of this epoch, asked once: fastai asks for the length again and again."""
+        if not self.sampler or not self.shuffle:
+            return None
+        if self._chosen is None or self._chosen[0] != self.epoch:
+            self._chosen = self.epoch, self.sampler(self.epoch)
+        return self._chosen[1]
 
-    def shuffle_fn(self, idxs: list[int]) -> list[int]:
+    def shuffle_fn(self, idxs: Any) -> Any:
         if self.streams is None:
             return super().shuffle_fn(idxs)
-        order = self.streams.generator("order", self.epoch).permutation(len(idxs))
-        return [idxs[i] for i in order]
+        return np.asarray(idxs)[self.streams.generator("order", self.epoch).permutation(len(idxs))]
+
+    def __iter__(self) -> Iterator[Any]:
+        self.batch = 0
+        if self.read_batch is None or not self._keyed:
+            yield from super().__iter__()
+            return
+        self.randomize()
+        self.before_iter()
+        positions = self.get_idxs()
+        if self.fetch and isinstance(positions, np.ndarray):
+            positions = self.fetch(self.dataset.items, positions)
+        with closing(self._ahead(self._chunks(positions), self.epoch)) as batches:
+            for batch in self.adapter.feed(batches) if self.adapter else batches:
+                yield self.after_batch(batch)
+        self.after_iter()
+
+    @property
+    def _keyed(self) -> bool:
+        return self.streams is not None and self.indexed and self.bs is not None
+
+    @property
+    def adapter(self) -> devices.Device | None:
+        """The device that batches go to, if it is one of ours."""
+        known = self.device is not None and self.device.type in devices.NAMES
+        return devices.load(self.device.type) if known else None
+
+    def _chunks(self, positions: Iterable[int]) -> Iterator[list[int]]:
+        positions = map(int, positions)
+        while chunk := list(islice(positions, self.bs)):
+            if len(chunk) < self.bs and self.drop_last:
+                return
+            yield chunk
+
+    def _ahead(self, chunks: Iterator[list[int]], epoch: int) -> Generator[Any]:
+        """Batches on the host, made ahead in threads, where there are workers."""
+        threads = self.fake_l.num_workers
+
+        def read(positions: list[int]) -> Any:
+            assert self.read_batch is not None
+            items = self.dataset.items
+            some = items.at(positions) if isinstance(items, Chosen) else [items[p] for p in positions]
+            return self.read_batch(some, self._draws(positions, epoch), len(self.dataset.tls) > 1)
+
+        if not threads:
+            yield from map(read, chunks)
+            return
+        with ThreadPoolExecutor(threads) as pool, closing(in_order(pool, read, chunks, threads + 1)) as made:
+            yield from made
 
     def create_batches(self, samps: Iterator[Any]) -> Iterator[Any]:
-        if self.streams is None or not self.indexed or self.bs is None:
+        if not self._keyed:
             yield from super().create_batches(samps)
             return
-        samps = iter(samps)
-        while positions := list(islice(samps, self.bs)):
-            if len(positions) < self.bs and self.drop_last:
-                return
-            yield self._batch(positions, self._draws(positions))
+        for positions in self._chunks(samps):
+            draws = self._draws(positions, self.epoch)
+            yield self.do_batch([self._item(p, draw) for p, draw in zip(positions, draws, strict=True)])
 
-    def _batch(self, positions: list[int], draws: list[Draw]) -> Any:
-        items = [self.dataset.items[position] for position in positions]
-        # `Learner.predict` takes images that are open already, for which fastai leaves the opening out
-        if self.read_batch is None or any(isinstance(item, Image.Image) for item in items):
-            return self.do_batch([self._item(p, draw) for p, draw in zip(positions, draws, strict=True)])
-        return self.read_batch(items, draws, len(self.dataset.tls) > 1)
-
-    def _draws(self, positions: list[int]) -> list[Draw]:
+    def _draws(self, positions: list[int], epoch: int) -> list[Draw]:
         if self.drawer is None:
             return [CENTRE] * len(positions)
-        return self.drawer.draw(self.epoch, self.numbers(positions))
+        return self.drawer.draw(epoch, self.numbers(positions))
 
     def _item(self, position: int, draw: Draw) -> Any:
         assert self.streams is not None
@@ -110,10 +185,6 @@ class KeyedDL(TfmdDL):
         image, *rest = self.create_item(position)
         image.draw = draw
         return self.after_item((image, *rest))
-
-    def __iter__(self) -> Iterator[Any]:
-        self.batch = 0
-        yield from super().__iter__()
 
     def after_iter(self, *args: Any) -> None:
         self.epoch += 1
@@ -132,10 +203,26 @@ class SeedBatch(ItemTransform):
         if self.loader.streams is not None:
             seed = self.loader.streams.integer("batch", self.loader.epoch, self.loader.batch)
             _seed_all(seed)
-            if self.loader.device is not None and self.loader.device.type in devices.NAMES:
-                devices.load(self.loader.device.type).seed(seed)
+            if adapter := self.loader.adapter:
+                adapter.seed(seed)
             self.loader.batch += 1
         return batch
+
+
+class LayOut(ItemTransform):
+    """The second batch transform: the memory format that the device computes in, whatever made the batch."""
+
+    order = -99
+
+    def __init__(self, loader: KeyedDL):
+        super().__init__()
+        self.loader = loader
+
+    def encodes(self, batch: Any) -> Any:
+        adapter = self.loader.adapter
+        if adapter is None:
+            return batch
+        return each_image(batch, lambda images: images.contiguous(memory_format=adapter.memory_format))
 
 
 def _seed_all(seed: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -24,6 +25,13 @@ class Fold:
     valid: np.ndarray
     test: np.ndarray
 
+    def without(self, numbers: Collection[int]) -> Fold:
+        """The fold without some items."""
+        if not numbers:
+            return self
+        out = np.fromiter(numbers, np.int64)
+        return Fold(*(side[~np.isin(side, out)] for side in (self.train, self.valid, self.test)))
+
 
 def make_folds(items: Items, data: Data) -> list[Fold]:
     """The folds of a recipe; one, unless it asks for cross-validation.
@@ -35,7 +43,7 @@ def make_folds(items: Items, data: Data) -> list[Fold]:
     everyone = np.arange(len(items.items))
     tested = _test_side(items, data)
     rest = everyone[~tested]
-    if split.column:
+    if split.column or split.shards:
         assert items.held_out is not None
         sides = [items.held_out[rest]]
     elif split.random:
@@ -50,8 +58,8 @@ def make_folds(items: Items, data: Data) -> list[Fold]:
             if not len(side):
                 raise AblateError(f"data.split: fold {i} has no {name} images; change the split.")
         for name, side in (("validation", fold.valid), ("test", fold.test)):
-            unseen = sorted(set(items.targets[side]) - set(items.targets[fold.train]))
-            if unseen:
+            unseen = np.setdiff1d(items.targets[side], items.targets[fold.train])
+            if len(unseen):
                 raise AblateError(
                     f"data.split: class {items.classes[unseen[0]]!r} has {name} images but no training "
                     f"images in fold {i}; merge or drop the class, or change the split."
@@ -97,9 +105,10 @@ def _held_out(items: Items, among: np.ndarray, share: float, stratify: bool, str
 def _stratified(targets: np.ndarray, share: float, streams: Streams) -> np.ndarray:
     """Mark a random share of each class."""
     held_out = np.zeros(len(targets), dtype=bool)
-    wanted = _proportional(np.bincount(targets), share)
-    for target, count in enumerate(wanted):
-        members = np.flatnonzero(targets == target)
+    counts = np.bincount(targets)
+    wanted = _proportional(counts, share)
+    by_class = np.split(np.argsort(targets, kind="stable"), np.cumsum(counts)[:-1])
+    for target, (members, count) in enumerate(zip(by_class, wanted, strict=True)):
         shuffled = streams.generator("side", index=target).permutation(members)
         held_out[shuffled[:count]] = True
     return held_out

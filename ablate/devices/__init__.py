@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,6 +17,8 @@ class Device(Protocol):
     """The few things that a device does in its own way."""
 
     name: str
+    memory_format: Any
+    """How batches and the network's weights are laid out."""
 
     def start(self, threads: int, deterministic: bool) -> None:
         """Prepare the process, once, before anything runs on the device."""
@@ -23,6 +26,18 @@ class Device(Protocol):
 
     def torch_device(self) -> Any:
         """The torch device that models and batches go to."""
+        ...
+
+    def buffer(self, shape: tuple[int, ...]) -> Any:
+        """Room on the host for a batch on its way to the device: a uint8 tensor, uninitialized."""
+        ...
+
+    def batch_transforms(self, transforms: Sequence[Any]) -> Sequence[Any]:
+        """The same batch transforms in the form that is quickest on the device."""
+        ...
+
+    def feed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Move batches from the host to the device."""
         ...
 
     def seed(self, seed: int) -> None:

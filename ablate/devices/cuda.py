@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from fastai.torch_core import to_device
 
 from ablate.errors import AblateError
 
@@ -14,6 +16,7 @@ class Cuda:
     """The process's current CUDA device."""
 
     name = "cuda"
+    memory_format = torch.channels_last
 
     def start(self, threads: int, deterministic: bool) -> None:
         if deterministic:
@@ -25,6 +28,28 @@ class Cuda:
 
     def torch_device(self) -> Any:
         return torch.device("cuda", torch.cuda.current_device())
+
+    def buffer(self, shape: tuple[int, ...]) -> Any:
+        return torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+
+    def batch_transforms(self, transforms: Sequence[Any]) -> Sequence[Any]:
+        return transforms
+
+    def feed(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """One batch ahead, on a stream of its own, so that copying hides behind computing."""
+        copying, computing = torch.cuda.Stream(), torch.cuda.current_stream()
+        waiting: Any = None
+        for batch in batches:
+            with torch.cuda.stream(copying):
+                moved = to_device(batch, self.torch_device(), non_blocking=True)
+            if waiting is not None:
+                yield waiting
+            computing.wait_stream(copying)
+            for tensor in moved:
+                tensor.record_stream(computing)
+            waiting = moved
+        if waiting is not None:
+            yield waiting
 
     def seed(self, seed: int) -> None:
         torch.cuda.manual_seed(seed)

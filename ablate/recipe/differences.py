@@ -31,7 +31,8 @@ def _filled(recipe: RecipeFields, named: Iterable[str]) -> dict[str, Any]:
     filled = recipe.model_dump(mode="json")
     filled["data"]["source"] = recipe.data.kind
     for section, key in (("data", "root"), ("model", "weights")):
-        if path := filled[section][key]:  # a recipe that is loaded from a file has them absolute
+        path = filled[section][key]
+        if path and "://" not in path:  # a recipe that is loaded from a file has them absolute
             filled[section][key] = os.path.abspath(os.path.expanduser(path))
     for name in named:
         if name in techniques.registry():

@@ -22,7 +22,7 @@ from ablate.errors import Place, RecipeError
 
 Location = tuple[str | int, ...]
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
-_PATHS: tuple[Location, ...] = (("data", "root"), ("model", "weights"))
+_PATHS: tuple[Location, ...] = (("data", "root"), ("data", "shards"), ("model", "weights"))
 
 
 @dataclass
@@ -297,5 +297,14 @@ def _make_absolute(values: dict[str, Any], location: Location) -> None:
     node: Any = values
     for key in location[:-1]:
         node = node.get(key) if isinstance(node, dict) else None
-    if isinstance(node, dict) and isinstance(node.get(location[-1]), str):
-        node[location[-1]] = os.path.abspath(os.path.expanduser(node[location[-1]]))
+    if not isinstance(node, dict) or (location == ("data", "shards") and node.get("root")):
+        return
+    given = node.get(location[-1])
+    if isinstance(given, str):
+        node[location[-1]] = _absolute(given)
+    elif isinstance(given, list):
+        node[location[-1]] = [_absolute(one) if isinstance(one, str) else one for one in given]
+
+
+def _absolute(path: str) -> str:
+    return path if "://" in path else os.path.abspath(os.path.expanduser(path))

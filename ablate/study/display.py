@@ -40,8 +40,8 @@ class Display(Protocol):
         """Something went wrong with one stage."""
         ...
 
-    def looked(self, done: int, total: int) -> None:
-        """So many of the new images have been decoded."""
+    def looked(self, done: int, total: int, what: str = "new images") -> None:
+        """So many of the new images have been decoded, or of the new shards read through."""
         ...
 
     def begin(self, plan: Plan, keys: list[str]) -> None:
@@ -99,10 +99,10 @@ class PlainDisplay:
     def problem(self, text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
-    def looked(self, done: int, total: int) -> None:
+    def looked(self, done: int, total: int, what: str = "new images") -> None:
         if done == total or time.monotonic() - self.shown > 5:
             self.shown = time.monotonic()
-            self.say(f"looked at {done} of {total} new images")
+            self.say(f"looked at {done} of {total} {what}")
 
     def begin(self, plan: Plan, keys: list[str]) -> None:
         self.clock.begin(plan, keys)
@@ -188,8 +188,8 @@ class LiveDisplay:
     def problem(self, text: str) -> None:
         self.console.print(text, style="red", soft_wrap=True)
 
-    def looked(self, done: int, total: int) -> None:
-        self.progress.update(self.study_bar, completed=done, total=total)
+    def looked(self, done: int, total: int, what: str = "new images") -> None:
+        self.progress.update(self.study_bar, description=f"looking at {what}", completed=done, total=total)
 
     def begin(self, plan: Plan, keys: list[str]) -> None:
         self.clock.begin(plan, keys)

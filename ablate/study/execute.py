@@ -19,12 +19,12 @@ from ablate.study.display import make_display
 from ablate.study.graph import Stage
 from ablate.study.interrupts import Interrupts
 from ablate.study.planning import available_cores, plan_prepared
-from ablate.study.prepare import prepare
+from ablate.study.prepare import prepare, presizes_of
 from ablate.study.quick import quick_recipe
 from ablate.study.running import Run
 from ablate.study.store import Store
 from ablate.study.stored import out_folder, store_root
-from ablate.study.study import Study
+from ablate.study.study import SKIPPED_IMAGES, Study
 from ablate.study.summary import plan_file
 from ablate.study.until_decided import (
     Findings,
@@ -63,7 +63,7 @@ def run_study(
         device: cpu, cuda, xla or auto.
         threads: Torch threads; default what the study was begun with, else all cores. On the CPU they are
             part of every result.
-        workers: Loader processes; default by cores. They change no result.
+        workers: Loader threads; default by cores. They change no result.
         share: Whether trials share stages; else each trains on its own, which gives the same numbers later.
         fresh: Whether to go on where the images or the versions have changed since the study was begun: what
             they change is computed again.
@@ -87,7 +87,9 @@ def run_study(
         if not study.seems_finished:
             executor.warm_up()  # beside what comes before the first stage
         display.say("looking at the data")
-        prepared = prepare(recipe, quick=quick, progress=display.looked)
+        prepared = prepare(
+            recipe, quick=quick, presizes=presizes_of(recipe), progress=display.looked, note=display.note
+        )
         if workers is None:
             workers = 0 if prepared.in_memory else min(available_cores(), 8)
         threads = threads or study.threads or available_cores()
@@ -166,9 +168,12 @@ def _begin(run: Run, study: Study, changed: Changes, described: str) -> None:
         missing = run.missing(keys)
         for line in told(changed, len(keys) - len(missing), len(keys)):
             run.display.note(line)
+        if left_out := len(run.prepared.skipped):
+            run.display.note(f"{left_out} images cannot be used and are left out: see {SKIPPED_IMAGES}")
         run.preflight(missing)
     run.begun = True
-    study.begin(run.recipe, described)
+    skipped = {run.prepared.items.items[number].id: why for number, why in run.prepared.skipped.items()}
+    study.begin(run.recipe, described, skipped)
     run.store.refer(study.folder)
 
 

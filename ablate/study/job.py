@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from ablate.data.packs import Presized
+
 
 @dataclass(frozen=True)
 class Job:
@@ -22,7 +24,9 @@ class Job:
         parents: Folders of finished stages by key.
         device: The device's name.
         threads: Torch threads.
-        workers: Loader processes.
+        workers: Loader threads, or processes for item transforms from elsewhere.
+        presized: The cached images by presize.
+        skipped: The numbers of the items that are left out.
         pixel_mean: Of the training split.
         pixel_std: Likewise.
     """
@@ -39,5 +43,7 @@ class Job:
     device: str = "cpu"
     threads: int = 1
     workers: int = 0
+    presized: dict[int, Presized] = field(default_factory=dict)
+    skipped: tuple[int, ...] = ()
     pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     pixel_std: tuple[float, float, float] = (0.25, 0.25, 0.25)

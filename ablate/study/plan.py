@@ -25,7 +25,7 @@ from ablate.study.graph import FoldData, Plan, Stage, Trial
 from ablate.study.setting import Setting, work_out
 from ablate.techniques import compose
 
-STAGE_VERSIONS = {"fit": 2, "lr_find": 1, "predict": 2}
+STAGE_VERSIONS = {"fit": 3, "lr_find": 2, "predict": 3}
 """Raised when the numbers that a kind of stage gives change."""
 _OF_TRIAL = ("seed", "data", "parent", "lr_from", "trial")
 """The settings in which stages differ that are the same but for seed, fold and what they hang on."""
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
     """The versions that a result depends on, without importing the packages."""
     found = {
         name: metadata.version(name)
-        for name in ("torch", "fastai", "timm", "pillow", "opencv-python-headless")
+        for name in ("torch", "fastai", "timm", "pillow", "simplejpeg", "opencv-python-headless")
     }
     found["torch"] = ".".join(found["torch"].split(".")[:2])
     return found
@@ -72,6 +72,10 @@ def make_plan(
         "deterministic": recipe.deterministic,
         "versions": plan.versions,
     }
+    if recipe.data.jpeg is not None:
+        surroundings["jpeg"] = recipe.data.jpeg
+    if recipe.data.stream is not None:
+        surroundings["stream"] = recipe.data.stream.shards
     splits = ("valid", "test") if any(fold.test for fold in folds) else ("valid",)
     pattern = _Pattern(reference, weights_hash, surroundings, splits, share)
     outlines = [pattern.outline(work_out(recipe, variant), factors) for variant in variants]

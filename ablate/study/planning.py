@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,16 @@ from ablate import devices
 from ablate.recipe.recipe import Recipe
 from ablate.study.graph import Plan
 from ablate.study.plan import make_plan
-from ablate.study.prepare import Prepared, prepare
+from ablate.study.prepare import Prepared, prepare, presizes_of
 from ablate.study.quick import quick_recipe
 from ablate.study.store import Store
 from ablate.study.stored import out_folder, store_root
 from ablate.study.study import Study
 from ablate.study.summary import left_numbers, plan_numbers
 from ablate.study.until_decided import choose_looks, first_trials, part, require_question, with_seeds
+
+_SECONDS = 5
+"""Between lines about progress."""
 
 
 def available_cores() -> int:
@@ -39,6 +44,18 @@ def plan_prepared(
     )
 
 
+class _Told:
+    """Tells of the shards that must be read through first, away from the plan itself."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int, what: str = "new images") -> None:
+        if done == total or time.monotonic() - self.last > _SECONDS:
+            self.last = time.monotonic()
+            print(f"looked at {done} of {total} {what}", file=sys.stderr, flush=True)
+
+
 def plan_study(
     recipe: Recipe,
     out: str | Path | None = None,
@@ -53,18 +70,20 @@ def plan_study(
     """The plan of a study as `ablate run` would begin it or go on with it, in numbers and whole.
 
     Images that have not been looked at yet leave `Plan.data_known` false: what is shared is right, but which
-    stages are already stored cannot be told. With `until_decided` the plan is the most that can be asked for,
-    and the numbers have `looks` (in seeds), `least_trials` and `least_epochs` too.
+    stages are already stored cannot be told. The numbers have `cache_bytes` too, of all presized images: None
+    without a cache, 0 where nothing is known. With `until_decided` the plan is the most that can be asked
+    for, and the numbers have `looks` (in seeds), `least_trials` and `least_epochs` too.
     """
     looks = choose_looks(until_decided, max_seeds, quick)
     if quick:
         recipe = quick_recipe(recipe)
     if looks:
         recipe = with_seeds(recipe, looks[-1])
-    prepared = prepare(recipe, quick=quick, look=False)
+    prepared = prepare(recipe, quick=quick, look=False, presizes=presizes_of(recipe), progress=_Told())
     threads = threads or Study(out_folder(out) / recipe.name).threads or available_cores()
     plan = plan_prepared(recipe, prepared, devices.choose(device), threads, share=share)
     numbers = plan_numbers(recipe, plan, prepared) | left_numbers(plan, Store(store_root(out)))
+    numbers["cache_bytes"] = prepared.cache_bytes
     if looks:
         require_question(plan)
         least = part(plan, first_trials(plan, looks))

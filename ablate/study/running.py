@@ -70,6 +70,8 @@ class Run:
             device=self.device,
             threads=self.threads,
             workers=self.workers,
+            presized=self.prepared.presized,
+            skipped=tuple(self.prepared.skipped),
             pixel_mean=mean,
             pixel_std=std,
         )

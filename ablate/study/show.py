@@ -15,6 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 
 from ablate import techniques
+from ablate.data import place
 from ablate.durations import about
 from ablate.study.graph import Plan, Trial
 
@@ -81,6 +82,8 @@ def _numbers_table(numbers: dict[str, Any], plan: Plan) -> Table:
     table.add_row(
         "images", f"{numbers['train_images']} to train on, {numbers['valid_images']} to validate on"
     )
+    if "cache_bytes" in numbers:
+        table.add_row("image cache", _cache(numbers["cache_bytes"]))
     table.add_row("detectable effect", _detectable(numbers))
     error, seed_sd = (100 * numbers["expected"][name] for name in ("error", "seed_sd"))
     table.add_row("", f"if {error:g}% are wrong and seeds differ by {seed_sd:g} points (study.expected)")
@@ -88,6 +91,14 @@ def _numbers_table(numbers: dict[str, Any], plan: Plan) -> Table:
         for name, text in _left(numbers, plan.data_known).items():
             table.add_row(name, text)
     return table
+
+
+def _cache(size: int | None) -> str:
+    """What the presized images take of the disk."""
+    if size is None:
+        return "none"
+    folder = place.root()
+    return f"about {decimal(size)} in {folder}" if size else f"in {folder}, of unknown size"
 
 
 def _looks(numbers: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import shutil
@@ -24,6 +25,8 @@ OUTPUTS = ("trials.csv", "predictions.parquet", "history.csv", "effects.csv", "r
 OTHERS = ("details.csv", "pairs.csv", "plots/effects.svg", "plots/curves.svg")
 """What a finished study may lack: those of before do, or there is nothing of the kind."""
 FINISHED, FAILURES = ".finished", "failures.json"
+SKIPPED_IMAGES = "skipped.csv"
+"""Which images are left out, and why."""
 SKIPPED = "a stage before it failed"
 """The reason in `failures.json` of what was not tried."""
 
@@ -166,8 +169,11 @@ class Study:
         """Whether the same command has still something to do: a trial is pending."""
         return bool((self.trials.status == "pending").any())
 
-    def begin(self, recipe: Recipe, plan: str) -> None:
-        """Write what the study is; outputs of another plan go, so that the folder never holds a mixture."""
+    def begin(self, recipe: Recipe, plan: str, skipped: Mapping[str, str]) -> None:
+        """Write what the study is; outputs of another plan go, so that the folder never holds a mixture.
+
+        `skipped` has why images are left out, by item.
+        """
         yaml, text = YAML(), io.StringIO()
         yaml.dump(recipe.to_dict(), text)
         sweep(self.folder)
@@ -179,7 +185,17 @@ class Study:
             shutil.rmtree(self.folder / "thumbnails", ignore_errors=True)
         self.describe(plan)
         note_machine(self.folder)
+        self._list_skipped(skipped)
         replace_file(self.folder / "recipe.yaml", lambda path: path.write_text(text.getvalue()))
+
+    def _list_skipped(self, skipped: Mapping[str, str]) -> None:
+        path = self.folder / SKIPPED_IMAGES
+        if not skipped:
+            path.unlink(missing_ok=True)
+            return
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([("item", "reason"), *skipped.items()])
+        replace_file(path, lambda to: to.write_text(text.getvalue(), encoding="utf-8"))
 
     def describe(self, plan: str) -> None:
         """Write `plan.json`."""

@@ -27,7 +27,7 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
         `trials`, `stages`, `requested_epochs`, `unique_epochs`, `merge_rate`, `detectable_effect` (a
         difference in accuracy, or None with one seed), `expected` (what that assumes), `design` (in words),
         `variants`, `seeds`, `folds`, `train_images` (of the first fold), `valid_images` (of all folds),
-        `metric`, `smallest_effect`.
+        `metric`, `smallest_effect`, `skipped_images`.
     """
     folds = sorted({trial.fold for trial in plan.trials})
     valid = sum(len(prepared.folds[fold].valid) for fold in folds)
@@ -51,6 +51,7 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
         "valid_images": valid,
         "metric": recipe.study.metric,
         "smallest_effect": recipe.study.smallest_effect,
+        "skipped_images": len(prepared.skipped),
     }
 
 

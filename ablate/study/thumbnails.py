@@ -41,7 +41,7 @@ def write_thumbnails(folder: Path, items: Sequence[Item]) -> None:
 
 def _write(item: Item, path: Path) -> bool:
     try:
-        image = decode(item.image, item.id)
+        image = Image.fromarray(decode(item.image, item.id))
     except BadImage:
         return False
     scale = SIDE / max(image.size)

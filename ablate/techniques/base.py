@@ -92,7 +92,7 @@ class Technique(BaseModel):
         return phases
 
     def item_transforms(self, context: Context) -> list[Any]:
-        """Geometries, colours (see `ablate.data.draws`) or fastai transforms, for each training image."""
+        """Crops, geometries, colours (`ablate.data.draws`) or fastai transforms, for each training image."""
         return []
 
     def batch_transforms(self, context: Context) -> list[Any]:

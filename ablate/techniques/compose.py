@@ -4,6 +4,7 @@
 2. Of the mixing techniques that are on (mixup, cutmix), one is chosen for each batch, evenly.
 3. Mixing weighs the loss of both labels; label smoothing replaces the loss below it, so the two combine
    exactly.
+4. Geometries multiply into one matrix, colours into one table (`ablate.data.draws`); one technique may crop.
 """
 
 from __future__ import annotations

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
-from fastai.data.core import DataLoaders
+from fastai.data.core import DataLoaders, Datasets
 from fastai.data.transforms import IntToFloatTensor
-from fastai.torch_core import TensorCategory, TensorImage
 from fastai.vision.core import PILImage
+from fastcore.foundation import L
+from fasttransform import Transform
 
 from ablate import devices
-from ablate.data.draws import Colour, Draw, Drawer, Geometry
-from ablate.data.images import decode
+from ablate.data.batches import ReadBatch
+from ablate.data.colours import Colour
+from ablate.data.crops import Crop
+from ablate.data.draws import Drawer
+from ablate.data.geometry import Geometry
 from ablate.data.items import Item
 from ablate.data.loader import KeyedDL
+from ablate.data.pixels import Pixels
+from ablate.data.presize import Presize
 from ablate.data.render import Render
 from ablate.errors import AblateError
 from ablate.techniques import compose
+from ablate.training.order import Fetch, training_order
 from ablate.training.parts import Parts
 
 
-def open_image(source: Item | Path | str | bytes | np.ndarray) -> PILImage:
-    """An item's image, or one from anywhere, decoded and upright.
+class Open(Transform):
+    """The first transform of every item: its image, presized.
 
-    Raises:
-        BadImage: It cannot be used.
+    An image that is open already, such as one given to `Learner.predict`, skips it.
     """
-    if isinstance(source, Item):
-        return PILImage(
-            decode(source.image, str(source.image) if isinstance(source.image, Path) else source.id)
-        )
-    return PILImage(decode(Path(source) if isinstance(source, str) else source, str(source)[:200]))
+
+    # fastai works these out for plain functions alone
+    input_types = (Item, Path, str, bytes, np.ndarray)
+
+    def __init__(self, pixels: Pixels):
+        super().__init__()
+        self.pixels = pixels
+
+    def encodes(self, source: Item | Path | str | bytes | np.ndarray) -> PILImage:
+        return PILImage.create(self.pixels(source))
 
 
 def datablock(parts: Parts) -> DataBlock:
@@ -44,9 +53,9 @@ def datablock(parts: Parts) -> DataBlock:
     context = parts.context
     classes = parts.items.classes
     active = compose.ordered(parts.active)
-    return DataBlock(
+    return _Block(
         blocks=(
-            TransformBlock(type_tfms=open_image, batch_tfms=IntToFloatTensor),
+            TransformBlock(type_tfms=Open(_pixels(parts)), batch_tfms=IntToFloatTensor),
             CategoryBlock(classes, sort=False),
         ),
         get_y=_Label(classes),
@@ -70,27 +79,18 @@ def dataloaders(parts: Parts) -> DataLoaders:
             f"batch_size: {batch_size} is more than the {len(parts.fold.train)} training images; lower it."
         )
     source = parts.side("train") + parts.side("valid")
-    device = devices.load(parts.device).torch_device()
+    adapter = devices.load(parts.device)
+    device = adapter.torch_device()
     dls = datablock(parts).dataloaders(source, bs=batch_size, num_workers=parts.workers, device=device)
-    dls.train.keyed(parts.streams, _drawer(parts), _sampler(parts))
-    dls.valid.keyed(parts.streams)
+    for loader in dls.loaders:
+        loader.after_batch.fs = L(adapter.batch_transforms(loader.after_batch.fs))
+    fetch = Fetch(parts.stream) if parts.stream else None
+    dls.train.keyed(parts.streams, _drawer(parts), training_order(parts), fetch)
+    dls.valid.keyed(parts.streams, fetch=fetch)
     if not _foreign(parts):
-        dls.train.read_batch = dls.valid.read_batch = ReadBatch(_render(parts))
+        read = ReadBatch(_pixels(parts), _render(parts).size, adapter.buffer)
+        dls.train.read_batch = dls.valid.read_batch = read
     return dls
-
-
-class ReadBatch:
-    """Make a batch of images and labels at once: what fastai does item by item, in a third of the time."""
-
-    def __init__(self, render: Render):
-        self.render = render
-
-    def __call__(self, items: list[Any], draws: list[Draw], labelled: bool) -> tuple[Any, ...]:
-        pixels = [self.render.pixels(open_image(item), draw) for item, draw in zip(items, draws, strict=True)]
-        images = TensorImage(torch.from_numpy(np.stack(pixels).transpose(0, 3, 1, 2).copy()))
-        if not labelled:
-            return (images,)
-        return images, TensorCategory(torch.tensor([item.target for item in items]))
 
 
 def _drawer(parts: Parts) -> Drawer:
@@ -100,6 +100,11 @@ def _drawer(parts: Parts) -> Drawer:
     return Drawer(parts.streams, tuple(t for t in transforms if _is_ours(t)))
 
 
+def _pixels(parts: Parts) -> Pixels:
+    assert parts.phase.presize is not None
+    return Pixels(Presize(parts.phase.presize, parts.jpeg), parts.presized.get(parts.phase.presize))
+
+
 def _render(parts: Parts) -> Render:
     assert parts.phase.size is not None
     assert parts.phase.presize is not None
@@ -107,23 +112,13 @@ def _render(parts: Parts) -> Render:
 
 
 def _foreign(parts: Parts) -> list[Any]:
-    """Item transforms that are fastai's or somebody's, not geometries or colours of ours."""
+    """Item transforms that are fastai's or somebody's, not crops, geometries or colours of ours."""
     active = compose.ordered(parts.active)
     return [t for technique in active for t in technique.item_transforms(parts.context) if not _is_ours(t)]
 
 
 def _is_ours(transform: Any) -> bool:
-    return isinstance(transform, Geometry | Colour)
-
-
-def _sampler(parts: Parts) -> Any:
-    own = [technique for technique in compose.ordered(parts.active) if technique.overrides("sampler")]
-    if len(own) > 1:
-        names = " and ".join(technique.name for technique in own)
-        raise AblateError(
-            f"phase {parts.phase.name}: {names} both choose the training order; turn one of them off."
-        )
-    return partial(own[0].sampler, parts.context) if own else None
+    return isinstance(transform, Crop | Geometry | Colour)
 
 
 class _Label:
@@ -135,10 +130,24 @@ class _Label:
 
 
 class _Sides:
-    """Splits a list that has the training items first."""
+    """Splits items that have those of training first."""
 
     def __init__(self, n_train: int):
         self.n_train = n_train
 
-    def __call__(self, items: Sequence[Any]) -> tuple[list[int], list[int]]:
-        return list(range(self.n_train)), list(range(self.n_train, len(items)))
+    def __call__(self, items: Sequence[Any]) -> tuple[slice, slice]:
+        return slice(self.n_train), slice(self.n_train, len(items))
+
+
+class _Block(DataBlock):
+    """A DataBlock whose splits may be slices: lists of millions of positions would take 100 MB and more."""
+
+    def datasets(self, source: Sequence[Any], verbose: bool = False) -> Datasets:
+        return Datasets(
+            source,
+            tfms=self._combine_type_tfms(),
+            splits=self.splitter(source),
+            dl_type=self.dl_type,
+            n_inp=self.n_inp,
+            verbose=verbose,
+        )

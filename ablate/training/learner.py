@@ -20,6 +20,7 @@ from fastai.vision.learner import vision_learner
 from safetensors import SafetensorError
 from torch import nn
 
+from ablate import devices
 from ablate.errors import AblateError
 from ablate.recipe.schema import Model
 from ablate.techniques import compose
@@ -67,7 +68,7 @@ def build_learner(
         if technique.overrides("model"):
             torch.manual_seed(whole_trial.integer(f"init.{technique.name}"))
             learn.model = technique.model(learn.model, context)
-    learn.model.to(dls.device)
+    learn.model.to(dls.device, memory_format=devices.load(parts.device).memory_format)
     (learn.freeze if parts.phase.freeze else learn.unfreeze)()
     return learn
 

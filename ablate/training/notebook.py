@@ -11,7 +11,7 @@ from ablate.recipe.problems import suggestion
 from ablate.recipe.recipe import Recipe
 from ablate.streams import Streams
 from ablate.study import design
-from ablate.study.prepare import prepare
+from ablate.study.prepare import prepare, presizes_of
 from ablate.study.setting import Setting, work_out
 from ablate.training.parts import Parts
 
@@ -36,7 +36,7 @@ def setting_parts(setting: Setting, phase: str | None, seed: int, fold: int) -> 
     if phase is not None and phase not in names:
         raise AblateError(f"phase: there is no {phase!r}{suggestion(phase, names)}")
     chosen = setting.phases[names.index(phase) if phase else -1]
-    prepared = prepare(setting.recipe)
+    prepared = prepare(setting.recipe, presizes=presizes_of(setting.recipe, [setting]))
     if fold not in range(len(prepared.folds)):
         raise AblateError(f"fold: there is no fold {fold}; there are 0 to {len(prepared.folds) - 1}.")
     mean, std = prepared.pixels[fold]
@@ -51,6 +51,9 @@ def setting_parts(setting: Setting, phase: str | None, seed: int, fold: int) -> 
         pixel_std=std,
         device=devices.choose("auto"),
         workers=0 if prepared.in_memory else min(os.cpu_count() or 1, 8),
+        presized=prepared.presized,
+        jpeg=setting.recipe.data.jpeg,
+        stream=setting.recipe.data.stream.shards if setting.recipe.data.stream else None,
         inactive=frozenset(
             name for name, technique in setting.on.items() if not technique.active_in(chosen.name)
         ),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from ablate.data.items import Item, Items
+from ablate.data.chosen import Chosen
+from ablate.data.items import Items
+from ablate.data.packs import Presized
 from ablate.data.splits import Fold
 from ablate.recipe.schema import Model, Phase
 from ablate.streams import Streams
@@ -27,7 +29,10 @@ class Parts:
         pixel_mean: Of the training split, per channel, in [0, 1].
         pixel_std: Likewise.
         device: The device's name.
-        workers: Loader processes; changes nothing but speed.
+        workers: Loader threads, or processes for item transforms from elsewhere; changes nothing but speed.
+        presized: The cached images by presize; changes nothing but speed.
+        jpeg: The quality at which presized images are kept as JPEGs; None keeps their pixels.
+        stream: How many shards are shuffled together; None for all images.
     """
 
     model: Model
@@ -40,6 +45,9 @@ class Parts:
     pixel_std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     device: str = "cpu"
     workers: int = 0
+    presized: Mapping[int, Presized] = field(default_factory=dict)
+    jpeg: int | None = None
+    stream: int | None = None
     inactive: frozenset[str] = frozenset()
 
     @property
@@ -61,6 +69,6 @@ class Parts:
             train_targets=targets,
         )
 
-    def side(self, split: str) -> list[Item]:
+    def side(self, split: str) -> Chosen:
         """The items of `train`, `valid` or `test`."""
-        return [self.items.items[i] for i in getattr(self.fold, split)]
+        return Chosen(self.items.items, getattr(self.fold, split))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from ablate.training.parts import Parts
 PREDICTIONS = "predictions.parquet"
 
 
-def predict(learn: Learner, parts: Parts, items: list[Item], streams: Streams) -> np.ndarray:
+def predict(learn: Learner, parts: Parts, items: Sequence[Item], streams: Streams) -> np.ndarray:
     """Class probabilities of some items, as the variant's techniques make them.
 
     Args:
@@ -36,7 +37,8 @@ def predict(learn: Learner, parts: Parts, items: list[Item], streams: Streams) -
 
     def plain(view: View) -> Tensor:
         seen = loader.new()
-        seen.keyed(streams, Drawer(streams, view.transforms) if view.transforms else None)
+        drawer = Drawer(streams, view.transforms) if view.transforms else None
+        seen.keyed(streams, drawer, fetch=loader.fetch)
         seen.epoch = view.copy
         return learn.get_preds(dl=seen, reorder=False)[0]
 
@@ -44,7 +46,7 @@ def predict(learn: Learner, parts: Parts, items: list[Item], streams: Streams) -
     return predictor(View()).float().cpu().numpy()
 
 
-def write_predictions(folder: Path, items: list[Item], probabilities: np.ndarray) -> None:
+def write_predictions(folder: Path, items: Sequence[Item], probabilities: np.ndarray) -> None:
     """Write `predictions.parquet`: item, group, target, pred, p_0 … p_{K-1}."""
     columns = {
         "item": pa.array([item.id for item in items]),

@@ -20,6 +20,7 @@ from fastai.learner import Learner
 from safetensors import SafetensorError
 
 from ablate import devices, sealed, techniques
+from ablate.data.chosen import Chosen
 from ablate.data.items import load_items
 from ablate.data.splits import make_folds, quick_fold
 from ablate.errors import AblateError, StageStopped
@@ -80,7 +81,7 @@ def build_parts(job: Job, settings: dict[str, Any]) -> Parts:
     """The parts of the phase that some settings describe."""
     data = Data.model_validate(job.data)
     items = load_items(data)
-    fold = make_folds(items, data)[job.fold]
+    fold = make_folds(items, data)[job.fold].without(job.skipped)
     model = settings["model"]
     return Parts(
         model=Model(arch=model["arch"], pretrained=model["pretrained"], weights=job.weights),
@@ -93,6 +94,9 @@ def build_parts(job: Job, settings: dict[str, Any]) -> Parts:
         pixel_std=job.pixel_std,
         device=job.device,
         workers=job.workers,
+        presized=job.presized,
+        jpeg=settings.get("jpeg"),
+        stream=settings.get("stream"),
         inactive=frozenset(t["name"] for t in settings["techniques"] if not t["active"]),
     )
 
@@ -150,7 +154,8 @@ def _predict(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done
     probabilities = np.empty((len(items), len(parts.items.classes)), np.float32)
     for weights, numbers in weights_for(parent, items, split, job.settings["keep"]):
         load_weights(learn, parent, weights)
-        probabilities[numbers] = predict(learn, parts, [items[i] for i in numbers], streams)
+        some = Chosen(items.items, items.numbers[numbers])
+        probabilities[numbers] = predict(learn, parts, some, streams)
     if not np.isfinite(probabilities).all():
         return Done("diverged", time.perf_counter() - began)
     write_predictions(folder, items, probabilities)

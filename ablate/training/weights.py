@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from fastai.learner import Learner
 from safetensors.torch import load
+from torch import nn
 
 from ablate import sealed
 from ablate.training.state import load_state, save_state, save_tensors
@@ -51,15 +52,23 @@ def load_optimizer(learn: Learner, folder: Path, *, rates: bool) -> None:
         for groups in ("hypers", "param_groups"):  # fastai's name, torch's name
             if groups in own:
                 state[groups] = own[groups]
-    if "hypers" in own:
-        # torch's optimizers find the device themselves, and leave some of the state on the CPU
-        state = _to(state, next(learn.model.parameters()).device)
-    learn.opt.load_state_dict(state)
+    # torch's optimizers find the device themselves, and leave some of the state on the CPU
+    device = next(learn.model.parameters()).device if "hypers" in own else None
+    learn.opt.load_state_dict(_placed(state, device, memory_format(learn.model)))
 
 
-def _to(state: Any, device: torch.device) -> Any:
+def memory_format(model: nn.Module) -> torch.memory_format:
+    """How a network's kernels are laid out; other layouts give other last bits."""
+    kernels = [p for p in model.parameters() if p.ndim == 4 and not p.is_contiguous()]
+    return torch.channels_last if kernels else torch.contiguous_format
+
+
+def _placed(state: Any, device: torch.device | None, layout: torch.memory_format) -> Any:
     if isinstance(state, torch.Tensor):
-        return state.to(device)
+        state = state.contiguous(memory_format=layout) if state.ndim == 4 else state
+        return state if device is None else state.to(device)
     if isinstance(state, dict):
-        return {key: _to(value, device) for key, value in state.items()}
-    return type(state)(_to(value, device) for value in state) if isinstance(state, list | tuple) else state
+        return {key: _placed(value, device, layout) for key, value in state.items()}
+    if isinstance(state, list | tuple):
+        return type(state)(_placed(value, device, layout) for value in state)
+    return state

@@ -1,171 +1,37 @@
-"""Our matrices and tables against fastai's own functions, given the same draws."""
+"""All draws of an item, and that they depend on its number alone."""
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from fastai.vision import augment as fast
-from fastai.vision.core import TensorImage
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.stats import kstest
-from torch.nn import functional
 
-from ablate.data.draws import (
-    Colour,
-    Dihedral,
-    Draw,
-    Drawer,
-    Flip,
-    Geometry,
-    Lighting,
-    Perspective,
-    Rotate,
-    Zoom,
-)
+from ablate.data.colours import Colour, Lighting
+from ablate.data.crops import SQUARE, Crop, RandomResizedCrop, Square
+from ablate.data.draws import CENTRE, Draw, Drawer
+from ablate.data.geometry import Dihedral, Flip, Geometry, Perspective, Rotate, Shear, Shift, Zoom
+from ablate.errors import AblateError
 from ablate.streams import Streams
 
-N = 64
-GEOMETRIES = [Perspective(), Flip(), Dihedral(), Rotate(), Zoom()]
+GEOMETRIES = [Perspective(), Flip(), Dihedral(), Rotate(), Shear(), Zoom(), Shift()]
 
 
-def drawn(transform: Geometry | Colour, seed: int = 0, n: int = N) -> np.ndarray:
-    return np.random.default_rng(seed).random((n, transform.draws))
-
-
-def images(n: int = N) -> TensorImage:
-    return TensorImage(torch.zeros(n, 3, 4, 4, dtype=torch.float64))
-
-
-def where(uniform: np.ndarray, p: float, value: Any, neutral: float) -> list[float]:
-    """What fastai would have drawn for the items that are not left alone."""
-    return [
-        float(v) if u < p else neutral
-        for u, v in zip(uniform, np.broadcast_to(value, uniform.shape), strict=True)
-    ]
-
-
-def like_fastai(transform: Geometry, uniforms: np.ndarray) -> torch.Tensor:
-    """fastai's matrices, shape (n, 3, 3), for the same draws."""
-    u = uniforms
-    match transform:
-        case Flip(p):
-            return fast.flip_mat(images(), p=1, draw=where(u[:, 0], p, 1, 0))
-        case Dihedral(p):
-            return fast.dihedral_mat(images(), p=1, draw=where(u[:, 0], p, np.floor(u[:, 1] * 8), 0))
-        case Rotate(degrees, p):
-            return fast.rotate_mat(images(), p=1, draw=where(u[:, 0], p, degrees * (2 * u[:, 1] - 1), 0))
-        case Zoom(low, high, p):
-            scale = where(u[:, 0], p, low + (high - low) * u[:, 1], 1)
-            return fast.zoom_mat(images(), p=1, draw=scale, draw_x=u[:, 2].tolist(), draw_y=u[:, 3].tolist())
-        case Perspective(magnitude, p):
-            warp = like_fastais_warp(magnitude, p, u)
-            eight = fast.find_coeffs(warp.orig_pts, warp.targ_pts)[..., 0]
-            return torch.cat([eight, torch.ones(N, 1)], dim=1).reshape(-1, 3, 3)
-    raise AssertionError(transform)
-
-
-def like_fastais_warp(magnitude: float, p: float, u: np.ndarray) -> Any:
-    spread = magnitude * (2 * u[:, 2:] - 1)
-    draw_x, draw_y = where(u[:, 0], p, spread[:, 0], 0), where(u[:, 1], p, spread[:, 1], 0)
-    warp = fast._WarpCoord(p=1, draw_x=draw_x, draw_y=draw_y)
-    warp.before_call(images())
-    return warp
-
-
-@pytest.mark.parametrize("p", [0.0, 0.6, 1.0])
-@pytest.mark.parametrize("kind", [Flip, Dihedral, Rotate, Zoom, Perspective])
-def test_a_geometry_is_fastais(kind: type[Any], p: float):
-    transform = kind(p=p)
-    uniforms = drawn(transform)
-    ours = transform.matrices(uniforms)
-    assert ours.shape == (N, 3, 3)
-    np.testing.assert_allclose(ours, like_fastai(transform, uniforms).numpy(), atol=1e-5)
-    untouched = np.isclose(ours, np.eye(3), atol=1e-12).all(axis=(1, 2))
-    assert untouched.all() == (p == 0)
-
-
-def test_options_reach_the_matrices():
-    for transform in (Rotate(45, 1), Zoom(0.5, 2, 1), Perspective(0.45, 1)):
-        uniforms = drawn(transform)
-        expected = like_fastai(transform, uniforms).numpy()
-        np.testing.assert_allclose(transform.matrices(uniforms), expected, atol=1e-5)
-
-
-def test_the_product_of_augments_matrices_is_fastais_one_warp():
-    """Perspective stands first, since fastai applies it to the coordinates that the affine matrix gives."""
-    transforms = [Perspective(p=1), Flip(), Rotate(p=1), Zoom(p=1)]
-    streams = Streams(1)
-    draws = Drawer(streams, transforms).draw(2, np.arange(N))
-    ours = np.stack([draw.matrix for draw in draws if draw.matrix is not None])
-    uniforms = [streams.uniforms(f"augment.{t.name}", 2, np.arange(N), t.draws) for t in transforms]
-    affine = torch.eye(3, dtype=torch.float64).expand(N, 3, 3)
-    for transform, uniform in zip(transforms[1:], uniforms[1:], strict=True):
-        affine = affine @ torch.from_numpy(like_fastai(transform, uniform).numpy()).double()
-    grid = functional.affine_grid(affine[:, :2], [N, 3, 5, 5], align_corners=False)
-    expected = like_fastais_warp(0.2, 1, uniforms[0])(grid.float()).reshape(N, 25, 2)
-    at = functional.affine_grid(torch.eye(3)[None, :2], [1, 3, 5, 5], align_corners=False).reshape(25, 2)
-    points = np.concatenate([at.numpy(), np.ones((25, 1))], axis=1) @ ours.transpose(0, 2, 1)
-    np.testing.assert_allclose(points[..., :2] / points[..., 2:], expected.numpy(), atol=1e-5)
-
-
-@pytest.mark.parametrize("change", [0.2, 0.6])
-def test_lighting_is_fastais_to_one_grey_level(change: float):
-    transform = Lighting(change, p=0.7)
-    u = drawn(transform)
-    tables = transform.tables(u)
-    assert tables.shape == (N, 256)
-    assert tables.dtype == np.uint8
-    brightness = where(u[:, 0], 0.7, 0.5 * (1 - change) + change * u[:, 1], 0.5)
-    reach = -np.log(1 - change)
-    contrast = where(u[:, 2], 0.7, np.exp(-reach + 2 * reach * u[:, 3]), 1)
-    levels = torch.arange(256, dtype=torch.float64).reshape(1, 1, 16, 16) / 255
-    x = TensorImage(levels.expand(N, 1, 16, 16).contiguous())
-    both = fast._compose_same_tfms([fast.Brightness(p=1, draw=brightness), fast.Contrast(p=1, draw=contrast)])
-    both.before_call(x, 0)
-    at_once = both.encodes(x.clone())
-    one_by_one = x.clone().brightness(draw=brightness, p=1).contrast(draw=contrast, p=1)
-    for theirs in (at_once, one_by_one):
-        np.testing.assert_allclose(tables, 255 * theirs.numpy().reshape(N, 256), atol=1)
-    assert (np.diff(tables.astype(int), axis=1) >= 0).all()
-
-
-def test_lighting_that_draws_nothing_changes_nothing():
-    tables = Lighting(p=0).tables(drawn(Lighting()))
-    np.testing.assert_array_equal(tables, np.tile(np.arange(256), (N, 1)))
-
-
-def test_how_often_and_how_far():
-    n = 20_000
-    turns = Rotate(10, 0.75).matrices(drawn(Rotate(), n=n))
-    angles = np.rad2deg(np.arctan2(turns[:, 0, 1], turns[:, 0, 0]))
-    turned = angles[angles != 0]
-    assert len(turned) / n == pytest.approx(0.75, abs=0.015)
-    assert kstest(turned, "uniform", args=(-10, 20)).pvalue > 1e-3
-    flips = Flip(0.5).matrices(drawn(Flip(), n=n))[:, 0, 0]
-    assert (flips == -1).mean() == pytest.approx(0.5, abs=0.015)
-    eight, counts = np.unique(Dihedral(1.0).matrices(drawn(Dihedral(), n=n)), axis=0, return_counts=True)
-    assert len(eight) == 8
-    np.testing.assert_allclose(counts / n, 1 / 8, atol=0.015)
-    zooms = 1 / Zoom(1, 1.1, 1).matrices(drawn(Zoom(), n=n))[:, 0, 0]
-    assert kstest(zooms, "uniform", args=(1, 0.1)).pvalue > 1e-3
-
-
-def test_a_zoomed_square_stays_inside_the_square():
-    matrices = Zoom(1, 3, 1).matrices(drawn(Zoom(), n=1000))
-    corners = np.array([[-1, -1, 1], [1, 1, 1], [-1, 1, 1], [1, -1, 1]]) @ matrices.transpose(0, 2, 1)
-    assert np.abs(corners).max() <= 1 + 1e-12
-
-
-@pytest.mark.parametrize("transform", [*GEOMETRIES, Lighting()], ids=lambda transform: transform.name)
-def test_geometry_and_colour_are_told_apart(transform: Any):
-    assert isinstance(transform, Geometry) != isinstance(transform, Colour)
-    assert isinstance(transform, Colour) == isinstance(transform, Lighting)
+@pytest.mark.parametrize(
+    ("transform", "kind"),
+    [*((g, Geometry) for g in GEOMETRIES), (Lighting(), Colour), (SQUARE, Crop), (RandomResizedCrop(), Crop)],
+    ids=lambda one: getattr(one, "name", ""),
+)
+def test_crops_geometries_and_colours_are_told_apart(transform: Any, kind: type):
+    assert [one for one in (Crop, Geometry, Colour) if isinstance(transform, one)] == [kind]
 
 
 def same(a: Draw, b: Draw) -> bool:
-    return a.corner == b.corner and np.array_equal(a.matrix, b.matrix) and np.array_equal(a.table, b.table)
+    return a.place == b.place and np.array_equal(a.matrix, b.matrix) and np.array_equal(a.table, b.table)
 
 
 def test_an_items_draw_depends_on_its_number_alone():
@@ -186,15 +52,60 @@ def test_a_further_transform_leaves_the_draws_of_the_others():
     (rotations,) = [streams.uniforms("augment.rotate", 3, numbers, 2)]
     turns = Rotate(p=1).matrices(rotations)
     for i, (a, b) in enumerate(zip(plain, more, strict=True)):
-        assert a.corner == b.corner
+        assert a.place == b.place
         assert a.matrix is not None
         np.testing.assert_array_equal(a.table, b.table)
         np.testing.assert_allclose(b.matrix, a.matrix @ turns[i], atol=1e-15)
 
 
-def test_corners_are_uniform_in_the_free_room():
+@settings(max_examples=30)
+@given(st.integers(0, 10**6), st.permutations([*GEOMETRIES, Lighting(), RandomResizedCrop()]), st.data())
+def test_switching_one_transform_off_leaves_the_draws_of_the_others(
+    number: int, on: list[Any], data: st.DataObject
+):
+    off = data.draw(st.sampled_from(on))
+    rest = [transform for transform in on if transform is not off]
+    streams, numbers = Streams(0), np.array([number])
+    (full,), (less,) = (Drawer(streams, transforms).draw(1, numbers) for transforms in (on, rest))
+    if not isinstance(off, RandomResizedCrop):
+        assert full.place == less.place
+    else:
+        assert full.place[:2] == less.place
+        assert full.crop is off
+        assert less.crop is SQUARE
+    if not isinstance(off, Lighting):
+        np.testing.assert_array_equal(full.table, less.table)
+    if isinstance(off, Lighting | RandomResizedCrop):
+        np.testing.assert_array_equal(full.matrix, less.matrix)
+    else:
+        one = {t.name: t.matrices(streams.uniforms(f"augment.{t.name}", 1, numbers, t.draws))[0]
+               for t in on if isinstance(t, Geometry)}  # fmt: skip
+        for draw, transforms in ((full, on), (less, rest)):
+            product = reduce(np.matmul, [one[t.name] for t in transforms if t.name in one])
+            np.testing.assert_allclose(draw.matrix, product, atol=1e-12)
+
+
+def test_at_most_one_crop():
+    crop = Square("middle")
+    for transforms in ([crop, RandomResizedCrop()], [RandomResizedCrop(), Flip(), crop]):
+        with pytest.raises(AblateError, match="both choose the crop; turn one of them off"):
+            Drawer(Streams(0), transforms)
+    assert Drawer(Streams(0), [crop]).draw(0, np.arange(2))[1].crop is crop
+
+
+def test_the_box_of_a_draw_is_its_crops():
+    assert CENTRE.box(60, 40) == (10, 0, 40, 40)
+    assert Draw((0.0, 1.0)).box(40, 61) == (0, 21, 40, 40)
+    crop = RandomResizedCrop((0.25, 0.25), (1, 1))
+    draw = Drawer(Streams(0), [Flip(), crop]).draw(0, np.arange(3))[2]
+    assert draw.box(40, 40) == crop.box(draw.place, 40, 40)
+    assert draw.box(40, 40)[2:] == (20, 20)
+
+
+def test_places_are_uniform_in_the_free_room():
     draws = Drawer(Streams(0)).draw(0, np.arange(5000))
-    corners = np.array([draw.corner for draw in draws])
+    corners = np.array([draw.place for draw in draws])
+    np.testing.assert_array_equal(corners, Streams(0).uniforms("crop", 0, np.arange(5000), 2))
     assert kstest(corners.ravel(), "uniform").pvalue > 1e-3
     assert abs(np.corrcoef(corners.T)[0, 1]) < 0.05
     assert draws[0].matrix is None

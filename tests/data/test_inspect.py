@@ -13,8 +13,9 @@ from PIL import Image
 
 from ablate.data import inspect as module
 from ablate.data.images import decode
-from ablate.data.inspect import Seen, cache_folder, file_hash, fingerprint, inspect, look, recall, statistics
+from ablate.data.inspect import cache_folder, file_hash, fingerprint, inspect, look, recall, statistics
 from ablate.data.items import Item, load_items
+from ablate.data.looks import Looks, Seen
 from ablate.errors import AblateError
 from ablate.recipe.schema import Data
 
@@ -51,9 +52,7 @@ def pathed(item: Item) -> Path:
 
 
 def identity(items: list[Item], classes: tuple[str, ...] = ("cat", "dog", "fox")) -> str | None:
-    return fingerprint(
-        items, classes, {item.number: seen for item, seen in zip(items, inspect(items), strict=True)}
-    )
+    return fingerprint(items, classes, inspect(items))
 
 
 def test_what_is_seen_of_an_image(items: list[Item]):
@@ -142,7 +141,7 @@ def test_pixels_in_memory_need_no_file(tmp_path: Path):
     assert len({look_.hash for look_ in seen}) == 50
     assert not cache_folder().exists()
     flat = np.zeros((2, 8), dtype=np.uint8)
-    assert look(flat, "a").hash != look(flat.reshape(4, 4), "a").hash
+    assert look(flat, "a")[0].hash != look(flat.reshape(4, 4), "a")[0].hash
 
 
 def test_the_cache_is_shared_by_projects_that_use_the_same_relative_path(
@@ -234,9 +233,8 @@ def test_a_fingerprint_does_not_change_with_the_folder(photos: Path):
 
 def test_a_fingerprint_is_unknown_while_an_image_is(items: list[Item]):
     inspect(items[1:])
-    seen = dict(enumerate(recall(items)))
-    assert fingerprint(items, ["cat"], seen) is None
-    assert fingerprint(items[1:], ["cat"], seen) is not None
+    assert fingerprint(items, ["cat"], recall(items)) is None
+    assert fingerprint(items[1:], ["cat"], recall(items[1:])) is not None
 
 
 def test_statistics_are_those_of_all_pixels_with_equal_weight_for_each_image(items: list[Item]):
@@ -252,7 +250,7 @@ def test_statistics_are_those_of_all_pixels_with_equal_weight_for_each_image(ite
 
 
 def test_statistics_of_one_flat_image_can_be_divided_by():
-    _, std = statistics([Seen("h", 1, 1, (0.3, 0.3, 0.3), (0.09, 0.09, 0.09))])
+    _, std = statistics(Looks.of([Seen("00" * 16, 1, 1, (0.3, 0.3, 0.3), (0.09, 0.09, 0.09))]))
     assert min(std) > 0
 
 

@@ -74,6 +74,13 @@ def test_folders_named_by_class(photos: Path):
     assert [item.number for item in items.items] == list(range(24))
 
 
+def test_a_folder_of_studies_is_no_class(photos: Path):
+    (photos / "runs" / "study" / "thumbnails").mkdir(parents=True)
+    (photos / "runs" / "study" / "plan.json").write_text("{}")
+    (photos / "runs" / "study" / "thumbnails" / "1.jpg").write_bytes((photos / "cat" / "0.jpg").read_bytes())
+    assert load_items(Data(root=str(photos))).classes == ["cat", "dog", "fox"]
+
+
 def test_folders_named_by_number_are_sorted_as_numbers(photos: Path):
     for name, number in (("cat", "10"), ("dog", "9"), ("fox", "0")):
         (photos / name).rename(photos / number)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,14 +19,18 @@ from fastai.vision.core import PILImage
 from fasttransform import Transform
 from torch import Tensor
 
+from ablate.data.cache import look_and_keep
+from ablate.data.images import BadImage
 from ablate.data.items import load_items
 from ablate.data.loader import KeyedDL
+from ablate.data.presize import Presize
 from ablate.data.splits import Fold, make_folds
 from ablate.recipe.schema import Data, Model, Phase, Split
 from ablate.streams import Streams
 from ablate.techniques.augment import Augment
 from ablate.techniques.base import Context, Technique
 from ablate.techniques.normalize import Normalize
+from ablate.techniques.random_resized_crop import RandomResizedCrop
 from ablate.training.data import dataloaders
 from ablate.training.learner import build_learner, quiet
 from ablate.training.parts import Parts
@@ -173,6 +178,149 @@ def test_reading_a_batch_at_once_is_reading_item_by_item(source: str, photo_part
     assert [len(loader.one_batch()) for loader in loaders] == [2, 2, 1, 2]
 
 
+CACHES = {"off": (None, False), "raw": (None, True), "jpeg": (90, True), "jpeg without a cache": (90, False)}
+
+
+def cached(own: Parts, kind: str) -> Parts:
+    """The same phase with its images cached, or presized in another form."""
+    jpeg, kept = CACHES[kind]
+    presize = Presize(own.phase.presize, jpeg)
+    return replace(own, jpeg=jpeg, presized=look_and_keep(own.items.items, [presize])[1] if kept else {})
+
+
+def epochs(own: Parts, number: int = 3, at_once: bool = True) -> list[Batches]:
+    """The batches of some epochs of training, and of validation."""
+    dls = dataloaders(own)
+    if not at_once:
+        dls.train.read_batch = dls.valid.read_batch = None
+    else:
+        assert dls.train.read_batch is not None
+    return [batches(dls.train) for _ in range(number)] + [batches(dls.valid)]
+
+
+@pytest.mark.parametrize("crop", [(), (RandomResizedCrop(),)], ids=["square", "random resized crop"])
+def test_threads_and_caches_change_nothing(crop: tuple[Technique, ...], photo_parts: Parts):
+    on = {technique.name: technique for technique in (Augment(), Normalize(), *crop)}
+    own = replace(photo_parts, on=on)
+    expected = {jpeg: epochs(replace(own, jpeg=jpeg), at_once=False) for jpeg in (None, 90)}
+    first, second, *_ = expected[None]
+    assert not same(first, second)
+    assert not all(same(a, b) for a, b in zip(expected[None], expected[90], strict=True))
+    for kind, (jpeg, _) in CACHES.items():
+        kept = cached(own, kind)
+        for workers in (0, 1, 2, 3):
+            found = epochs(replace(kept, workers=workers))
+            assert all(same(a, b) for a, b in zip(found, expected[jpeg], strict=True)), (kind, workers)
+        found = epochs(kept, at_once=False)
+        assert all(same(a, b) for a, b in zip(found, expected[jpeg], strict=True)), kind
+
+
+def test_phases_of_other_sizes_read_the_same_cache(photo_parts: Parts):
+    phases = [replace_phase(photo_parts, size, presize) for size, presize in ((16, 20), (24, 30), (30, 30))]
+    _, presized = look_and_keep(photo_parts.items.items, [Presize(20), Presize(30)])
+    for own in phases:
+        found = epochs(replace(own, presized=presized, workers=2), 2)
+        assert all(same(a, b) for a, b in zip(found, epochs(own, 2, at_once=False), strict=True))
+        assert found[0][0][0].shape[-1] == own.phase.size
+
+
+def replace_phase(own: Parts, size: int, presize: int) -> Parts:
+    return replace(own, phase=own.phase.model_copy(update={"size": size, "presize": presize}))
+
+
+def test_items_that_are_left_out_leave_the_draws_of_the_others(photo_parts: Parts):
+    def by_number(own: Parts) -> dict[int, Tensor]:
+        loader = dataloaders(replace_phase(own, 20, 20)).train.new(drop_last=False)
+        loader.epoch = 0
+        numbers = loader.numbers(loader.get_idxs()).tolist()
+        return dict(zip(numbers, images(loader), strict=True))
+
+    out = [int(photo_parts.fold.train[1]), int(photo_parts.fold.train[7])]
+    whole = by_number(photo_parts)
+    some = by_number(replace(photo_parts, fold=photo_parts.fold.without(out)))
+    assert set(whole) - set(some) == set(out)
+    assert all(torch.equal(image, whole[number]) for number, image in some.items())
+
+
+def test_batches_come_to_the_transforms_as_bytes_with_channels_last(photo_parts: Parts):
+    seen = []
+
+    class Look(Transform):
+        def encodes(self, x: TensorImage) -> TensorImage:
+            seen.append((x.dtype, x.is_contiguous(memory_format=torch.channels_last), x.shape))
+            return x
+
+    for loader in dataloaders(replace(photo_parts, workers=2)).loaders:
+        for at_once in (True, False):
+            loader.read_batch = loader.read_batch if at_once else None
+            loader.after_batch.fs.insert(2, Look())  # after the seed and the layout
+            x, _ = loader.one_batch()
+            loader.after_batch.fs.pop(2)
+            assert (x.dtype, x.is_contiguous(memory_format=torch.channels_last)) == (torch.float32, True)
+    assert len(seen) == 4
+    assert set(seen) == {(torch.uint8, True, (4, 3, 16, 16))}
+
+
+def threads() -> int:
+    return threading.active_count()
+
+
+@pytest.mark.parametrize("end", ["closed", "dropped", "an error"])
+def test_an_iterator_that_is_left_early_leaves_no_threads(end: str, photo_parts: Parts):
+    loader = dataloaders(replace(photo_parts, workers=3)).train
+    before, epoch = threads(), loader.epoch
+    batch_iterator = iter(loader)
+    next(batch_iterator)
+    assert threads() > before
+    if end == "closed":
+        batch_iterator.close()
+    elif end == "an error":
+        with pytest.raises(KeyboardInterrupt):
+            batch_iterator.throw(KeyboardInterrupt())
+    del batch_iterator
+    assert threads() == before
+    assert loader.epoch == epoch
+    for _ in range(3):
+        loader.one_batch()
+    assert threads() == before
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_a_file_that_goes_meanwhile_is_named(workers: int, photo_parts: Parts):
+    before = threads()
+    path = photo_parts.side("valid")[5].image
+    dls = dataloaders(replace(photo_parts, workers=workers))
+    path.rename(path.with_suffix(".gone"))
+    with pytest.raises(BadImage, match=f"{path.name}: there is no such file"):
+        batches(dls.valid)
+    path.write_bytes(b"")
+    with pytest.raises(BadImage, match=f"{path.name}: the file is empty"):
+        batches(dls.valid)
+    assert threads() == before
+    batches(dls.train)
+    path.with_suffix(".gone").rename(path)
+    dls.valid.epoch = 0
+    assert len(batches(dls.valid)) == 2
+
+
+def test_a_file_that_goes_is_not_missed_where_it_is_cached(photo_parts: Parts):
+    own = cached(photo_parts, "raw")
+    expected = epochs(own)
+    for item in own.items.items:
+        item.image.unlink()
+    assert all(same(a, b) for a, b in zip(epochs(replace(own, workers=2)), expected, strict=True))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_one_image_is_shown_in_many_ways(workers: int, photo_parts: Parts, one_figure: Callable):
+    loader = dataloaders(replace(photo_parts, workers=workers)).train
+    shown = one_figure(lambda: loader.show_batch(max_n=4, unique=True))
+    assert len(shown) == 4
+    assert len({axis.get_title() for axis in shown}) == 1
+    assert len({axis.get_images()[0].get_array().tobytes() for axis in shown}) == 1
+    assert sorted(loader.get_idxs()) == list(range(len(loader.dataset)))  # as before
+
+
 def test_labels_belong_to_their_images():
     dls = dataloaders(parts())
     by_pixels = {}
@@ -187,7 +335,7 @@ def test_the_order_is_keyed_by_seed_phase_and_epoch():
     def order(epoch: int = 0, **given: Any) -> list[int]:
         loader = dataloaders(parts(**given)).train
         loader.epoch = epoch
-        return loader.get_idxs()
+        return loader.get_idxs().tolist()
 
     first = order()
     assert sorted(first) == list(range(70))
@@ -244,7 +392,7 @@ def test_a_sampler_is_followed(workers: int):
     drawn = plain.drawer.draw(1, np.arange(70))
     for epoch, full in ((0, 0), (1, 1), (2, 2)):
         order = np.tile(np.arange(0, 70, 5), epoch + 1)[::-1]
-        assert dls.train.get_idxs() == order.tolist()
+        assert dls.train.get_idxs().tolist() == order.tolist()
         assert len(dls.train) == full
         read = batches(dls.train)
         seen = torch.cat([y for _, y in read]).tolist() if full else []
@@ -252,7 +400,7 @@ def test_a_sampler_is_followed(workers: int):
         if epoch == 1:
             again = dls.train.drawer.draw(1, order)
             assert all(np.array_equal(a.matrix, drawn[i].matrix) for a, i in zip(again, order, strict=True))
-    assert dls.valid.get_idxs() == list(range(37))
+    assert dls.valid.get_idxs().tolist() == list(range(37))
 
 
 def test_a_sampler_may_leave_the_order_alone():

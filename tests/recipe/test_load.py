@@ -199,6 +199,32 @@ class TestEnvironment:
         assert data["data"] == {"root": f"{os.getcwd()}/2024", "table": "2024"}
         assert data["model"]["weights"] == f"{os.getcwd()}/w/a.safetensors"
 
+    @pytest.mark.parametrize(
+        ("given", "expected"),
+        [
+            ("{root: 's3://b/x', shards: a.tar}", {"root": "s3://b/x", "shards": "a.tar"}),
+            ("{root: x, shards: [a.tar]}", {"root": "{here}/x", "shards": ["a.tar"]}),
+            ("{shards: 'x/a-{0..1}.tar'}", {"shards": "{here}/x/a-{0..1}.tar"}),
+            (
+                "{shards: [a.tar, 'gs://b/a.tar', /c.tar]}",
+                {"shards": ["{here}/a.tar", "gs://b/a.tar", "/c.tar"]},
+            ),
+            ("{shards: '${X}'}", {"shards": "{here}/2024"}),
+        ],
+    )
+    def test_shards_are_under_the_root_or_absolute_and_urls_stay(
+        self,
+        given: str,
+        expected: dict[str, object],
+        write: Write,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setenv("X", "2024")
+        data = read_document(write(f"data: {given}\n")).values["data"]
+        assert str(data) == str(expected).replace("{here}", os.getcwd())
+
 
 class TestOverrides:
     def test_parse(self) -> None:

@@ -25,10 +25,39 @@ def test_defaults_are_the_digits_at_random() -> None:
         ({"root": "a"}, "folders"),
         ({"table": "a.csv"}, "table"),
         ({"root": "a", "source": "digits"}, "digits"),
+        ({"root": "a", "shards": "train-{000..127}.tar"}, "webdataset"),
+        ({"shards": ["http://a/b.tar?key=1"]}, "webdataset"),
+        ({"shards": "a.tar.gz"}, "webdataset"),
+        ({"shards": "train*.tfrec"}, "tfrecord"),
+        ({"shards": "train.tfrecord-00000-of-01024"}, "tfrecord"),
+        ({"shards": "train-*", "source": "webdataset"}, "webdataset"),
     ],
 )
 def test_source_is_inferred(given: dict[str, Any], kind: str) -> None:
     assert Data.model_validate(given).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"source": "tfrecord"}, "source: tfrecord needs shards"),
+        ({"shards": "a.tar", "table": "t.csv", "source": "webdataset"}, "shards carry their own labels"),
+        ({"shards": "a.tar", "table": "t.csv"}, "shards is for webdataset and tfrecord"),
+        ({"shards": "a.tar", "test": {"table": "t.csv"}}, "shards have no test.table"),
+        ({"shards": "a.tar", "image": {"folder": "x"}}, "image.folder and image.suffix are for tables"),
+        ({"root": "a", "split": {"shards": "v.tar"}}, "split.shards is for webdataset and tfrecord"),
+        ({"root": "a", "test": {"shards": "v.tar"}}, "test.shards is for webdataset and tfrecord"),
+        ({"root": "a", "stream": {}}, "stream is for webdataset and tfrecord, but the source is folders"),
+        ({"id": {}}, "id is for webdataset and tfrecord, but the source is digits"),
+        ({"shards": "a.tar", "split": {"shards": "v", "random": 0.2}}, "exactly one of column, shards"),
+        ({"shards": "a.tar", "test": {"shards": "v", "random": 0.2}}, "exactly one of column, shards"),
+        ({"shards": []}, "at least 1 item"),
+        ({"shards": "a.tar", "stream": {"shards": 0}}, "greater than or equal to 1"),
+    ],
+)
+def test_shards_with_what_does_not_fit_them(given: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ValidationError, match=expected):
+        Data.model_validate(given)
 
 
 @pytest.mark.parametrize("given", [{"source": "table"}, {"source": "folders"}, {"source": "nothing"}])

@@ -51,9 +51,9 @@ def test_to_begin_with_another_plan_removes_every_output_of_the_one_before(copy_
     recipe, plan = Recipe.load(copy_of.folder / "recipe.yaml"), (copy_of.folder / "plan.json").read_text()
     (copy_of.folder / "failures.json").write_text("{}")
     outputs = {path for path in copy_of.folder.rglob("*") if path.is_file() and path.parent.name != "logs"}
-    copy_of.begin(recipe, plan)
+    copy_of.begin(recipe, plan, {})
     assert {path for path in outputs if not path.exists()} == {copy_of.folder / ".finished"}
-    copy_of.begin(recipe, plan.replace("tiny", "tinny"))
+    copy_of.begin(recipe, plan.replace("tiny", "tinny"), {})
     assert {path.name for path in outputs if path.exists()} == {"recipe.yaml", "plan.json", "machine.json"}
     assert copy_of.plan["name"] == "tinny"
 

@@ -50,6 +50,7 @@ def test_numbers_by_hand() -> None:
         "valid_images": 359,
         "metric": "log_loss",
         "smallest_effect": 0.01,
+        "skipped_images": 0,
     }
 
 

@@ -11,7 +11,7 @@ from fastai.vision.augment import aug_transforms
 from fastai.vision.core import TensorImage
 from fasttransform import Pipeline
 from pydantic import ValidationError
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstest
 
 from ablate.data.draws import Drawer
 from ablate.streams import Streams
@@ -65,11 +65,42 @@ def assert_alike(ours: np.ndarray, fastais: np.ndarray) -> None:
         )
 
 
+OURS = {"phases", "p_flip", "max_shear", "max_shift"}
+
+
 def test_defaults_are_fastais():
     parameters = inspect.signature(aug_transforms).parameters
-    for name, field in Augment.model_fields.items():
-        if name != "phases":
-            assert field.default == parameters[name].default, name
+    for name in Augment.model_fields.keys() - OURS:
+        assert Augment.model_fields[name].default == parameters[name].default, name
+
+
+@pytest.mark.parametrize(("p", "share"), [(0.0, 1), (0.5, 0.5 + 1 / 16), (1.0, 1 / 8)])
+def test_how_often_all_eight_symmetries_are_drawn(p: float, share: float):
+    draws = our_draws(1, NO_WARP | NO_LIGHT | {"do_flip": True, "flip_vert": True, "p_flip": p})
+    same = np.mean([np.array_equal(draw.matrix, np.eye(3)) for draw in draws])
+    assert same == pytest.approx(share, abs=0.03 * (p > 0))
+    (mirror,) = {
+        draw.matrix[0, 0] for draw in our_draws(1, NO_WARP | NO_LIGHT | {"do_flip": True, "p_flip": 1.0})
+    }
+    assert mirror == -1
+
+
+def test_shear_and_shift_reach_as_far_as_they_say():
+    only = NO_WARP | NO_LIGHT
+    sheared = np.stack([draw.matrix for draw in our_draws(1, only | {"max_shear": 20.0, "p_affine": 1.0})])
+    for degrees in np.rad2deg(np.arctan(sheared[:, [0, 1], [1, 0]])).T:
+        assert kstest(degrees, "uniform", args=(-20, 40)).pvalue > 1e-3
+    shifted = np.stack([draw.matrix for draw in our_draws(1, only | {"max_shift": 0.1, "mult": 2.0})])
+    assert (shifted[:, 0, 2] != 0).mean() == pytest.approx(0.75, abs=0.03)
+    for shift in shifted[shifted[:, 0, 2] != 0, :2, 2].T / 2:  # the side spans 2
+        assert kstest(shift, "uniform", args=(-0.2, 0.4)).pvalue > 1e-3
+
+
+def test_shear_and_shift_leave_the_draws_of_the_others():
+    plain, more = our_draws(1, {}), our_draws(1, {"max_shear": 10.0, "max_shift": 0.1})
+    for a, b in zip(plain[:50], more[:50], strict=True):
+        assert a.place == b.place
+        np.testing.assert_array_equal(a.table, b.table)
 
 
 @pytest.mark.parametrize(
@@ -125,6 +156,11 @@ def test_the_lighting_is_spread_as_fastais(options: dict[str, Any]):
     ("options", "names"),
     [
         ({}, ["warp", "flip", "rotate", "zoom", "lighting"]),
+        (
+            {"max_shear": 5.0, "max_shift": 0.1},
+            ["warp", "flip", "rotate", "shear", "zoom", "shift", "lighting"],
+        ),
+        ({"mult": 0.0, "max_shear": 5.0, "max_shift": 0.1}, ["flip", "zoom"]),
         ({"flip_vert": True}, ["warp", "dihedral", "rotate", "zoom", "lighting"]),
         ({"mult": 0.0}, ["flip", "zoom"]),
         (NO_WARP | NO_LIGHT, []),
@@ -141,6 +177,9 @@ def test_what_is_off_is_not_there(options: dict[str, Any], names: list[str]):
         {"mult": 2.5},
         {"min_zoom": 1.2},
         {"max_warp": 0.5},
+        {"max_shear": 50.0, "mult": 1.8},
+        {"max_shift": 0.6, "mult": 2.0},
+        {"p_flip": 1.1},
         {"p_affine": 1.1},
     ],
 )

@@ -11,6 +11,7 @@ from fastai.data.transforms import Normalize as FastaiNormalize
 from fastai.vision.learner import vision_learner
 from safetensors.torch import save_file
 
+from ablate.data.float_table import FloatTable
 from ablate.recipe.schema import Model
 from ablate.techniques.normalize import IMAGENET, Normalize
 from ablate.training.data import dataloaders
@@ -20,7 +21,12 @@ MEAN, STD = (0.3, 0.4, 0.5), (0.2, 0.25, 0.3)
 
 
 def normalizers(loader: Any) -> list[FastaiNormalize]:
-    return [transform for transform in loader.after_batch.fs if isinstance(transform, FastaiNormalize)]
+    steps = [
+        step
+        for own in loader.after_batch.fs
+        for step in (own.steps if isinstance(own, FloatTable) else [own])
+    ]
+    return [step for step in steps if isinstance(step, FastaiNormalize)]
 
 
 @pytest.fixture

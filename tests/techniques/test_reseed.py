@@ -60,7 +60,7 @@ def everything_random(parts: Parts) -> dict[str, torch.Tensor]:
     return {
         "init": weights,
         "order": order,
-        "crop": torch.tensor([draw.corner for draw in draws]),
+        "crop": torch.tensor([draw.place for draw in draws]),
         "augment": torch.from_numpy(np.stack([draw.matrix for draw in draws])),
         "lighting": torch.from_numpy(np.stack([draw.table for draw in draws])),
         "mix": first.shares[0],

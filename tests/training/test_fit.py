@@ -88,6 +88,9 @@ def test_ten_steps_equal_a_hand_written_fastai_loop(tmp_path: Path, parts):
             order = orders[self.epoch].tolist()
             self.learn.dls.train.get_idxs = lambda: order
 
+        def before_batch(self) -> None:
+            self.learn.xb = tuple(x.contiguous(memory_format=torch.channels_last) for x in self.learn.xb)
+
     import pandas as pd
 
     table = pd.DataFrame(rows, columns=["image", "label", "is_val"])
@@ -107,7 +110,7 @@ def test_ten_steps_equal_a_hand_written_fastai_loop(tmp_path: Path, parts):
         loss_func=CrossEntropyLossFlat(),
         opt_func=Adam,
     )
-    no_dropout(theirs.model).load_state_dict(state)
+    no_dropout(theirs.model).to(memory_format=torch.channels_last).load_state_dict(state)
     with theirs.no_bar(), theirs.no_logging():
         theirs.fit_one_cycle(2, slice(1e-3, 1e-2), wd=0.01, cbs=Reorder())
     assert len(log.steps) == 10

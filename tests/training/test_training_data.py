@@ -6,20 +6,25 @@ import numpy as np
 import pytest
 import torch
 from fastai.data.block import DataBlock
-from fastai.data.transforms import Normalize
+from fastai.data.transforms import IntToFloatTensor, Normalize
 from fastai.vision.core import PILImage
 
+from ablate.data.float_table import FloatTable
+from ablate.data.pixels import Pixels
+from ablate.data.presize import Presize
 from ablate.errors import AblateError
 from ablate.techniques import Technique
-from ablate.training.data import datablock, dataloaders, open_image
+from ablate.training.data import Open, datablock, dataloaders
 
 
-def test_open_image_takes_items_files_and_pixels(parts, photos):
+def test_an_image_is_opened_from_items_files_bytes_and_pixels(parts, photos):
     item = parts().side("train")[0]
-    for source in (item, item.image, str(item.image), np.asarray(open_image(item))):
-        opened = open_image(source)
-        assert isinstance(opened, PILImage)
-        assert opened.size == open_image(item).size
+    opened = Open(Pixels(Presize(20)))
+    for source in (item, item.image, str(item.image), item.image.read_bytes()):
+        image = opened(source)
+        assert isinstance(image, PILImage)
+        assert min(image.size) == 20
+        np.testing.assert_array_equal(np.asarray(image), np.asarray(opened(item)))
 
 
 def test_the_datablock_is_fastais_own(parts):
@@ -42,9 +47,16 @@ def test_sizes_and_labels_come_through(parts):
 
 def test_normalization_is_there_only_when_on(parts):
     on, off = dataloaders(parts()), dataloaders(parts(study__baseline=[]))
-    assert any(isinstance(t, Normalize) for t in on.valid.after_batch.fs)
-    assert not any(isinstance(t, Normalize) for t in off.valid.after_batch.fs)
-    assert float(off.valid.one_batch()[0].min()) >= 0
+    held = []
+    for dls in (on, off):
+        (table,) = (t for t in dls.valid.after_batch.fs if isinstance(t, FloatTable))
+        held.append([type(step) for step in table.steps])
+        assert not any(isinstance(t, Normalize) for t in dls.valid.after_batch.fs)
+    assert held == [[IntToFloatTensor, Normalize], [IntToFloatTensor]]
+    plain, normalized = (dls.valid.one_batch()[0] for dls in (off, on))
+    assert float(plain.min()) >= 0
+    assert float(plain.max()) <= 1
+    assert float(normalized.min()) < -0.5
 
 
 def test_a_batch_larger_than_the_training_split_is_refused(parts):

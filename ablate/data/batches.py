@@ -1,0 +1,41 @@
+"""Make a batch of images and labels at once: what fastai does item by item, many times faster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from fastai.torch_core import TensorCategory, TensorImage
+
+from ablate.data.draws import Draw
+from ablate.data.pixels import Pixels
+from ablate.data.render import warped
+
+
+@dataclass(frozen=True)
+class ReadBatch:
+    """From items and their draws to a batch. Safe to call from several threads.
+
+    Args:
+        pixels: The presized images.
+        size: The side of the squares.
+        buffer: Makes room for a batch on the host: an uninitialized uint8 tensor of some shape.
+    """
+
+    pixels: Pixels
+    size: int
+    buffer: Callable[[tuple[int, ...]], torch.Tensor] = lambda shape: torch.empty(shape, dtype=torch.uint8)
+
+    def __call__(self, items: list[Any], draws: list[Draw], labelled: bool) -> tuple[Any, ...]:
+        """The images, uint8 of shape (n, 3, size, size) in channels_last, and the labels if there are any."""
+        batch = self.buffer((len(items), self.size, self.size, 3))
+        squares: np.ndarray = batch.numpy()
+        for item, draw, square in zip(items, draws, squares, strict=True):
+            warped(self.pixels(item), draw, self.size, square)
+        images = TensorImage(batch.permute(0, 3, 1, 2))
+        if not labelled:
+            return (images,)
+        return images, TensorCategory(torch.tensor([item.target for item in items]))
