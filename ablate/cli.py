@@ -69,7 +69,7 @@ def main() -> None:
 @click.option("--quick", is_flag=True, help="A smoke run on few images and epochs, under another name.")
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
-@click.option("--workers", type=click.IntRange(0), help="Loader processes; they change no result.")
+@click.option("--workers", type=click.IntRange(0), help="Loader threads; they change no result.")
 @_SHARE
 @click.option("--fresh", is_flag=True, help="Go on although images or versions have changed: compute again.")
 @_UNTIL_DECIDED

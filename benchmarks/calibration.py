@@ -1,6 +1,6 @@
 """Do the intervals hold what they promise? Simulated studies whose true effects are known.
 
-    python benchmarks/calibration.py                 # 1,000 studies a line, about a quarter of an hour on two cores
+    python benchmarks/calibration.py                 # 1,000 studies a line, a quarter of an hour
     python benchmarks/calibration.py --studies 100   # a look at it
 
 A variant's score on an image is normal, with a part of the variant, of the seed (in part shared by the

@@ -24,6 +24,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -135,10 +136,21 @@ def study(folder: Path, stream: bool) -> dict[str, Any]:
     began = time.perf_counter()
     load_items(made.data)
     items = time.perf_counter() - began
+    sizes: list[tuple[float, float]] = []
+    ended = threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(0.2):
+            sizes.append(private())
+
+    watching = threading.Thread(target=watch)
+    watching.start()
     began = time.perf_counter()
     prepared = prepare.prepare(made, presizes=prepare.presizes_of(made))
     prepared_in = time.perf_counter() - began
-    after = private()
+    ended.set()
+    watching.join()
+    ready = private()
     (presized,) = prepared.presized.values()
     assert len(presized) == len(prepared.items.items) == ITEMS
     looks: Looks[Any] = Looks(ITEMS)
@@ -158,7 +170,8 @@ def study(folder: Path, stream: bool) -> dict[str, Any]:
         presized=prepared.presized,
     )
     (folder / "job").write_bytes(pickle.dumps(job))
-    return {"items": items, "prepared": prepared_in, "index": index, "before": before, "after": after}
+    found = {"items": items, "prepared": prepared_in, "index": index}
+    return found | {"before": before, "ready": ready, "highest": max(sizes)}
 
 
 def stage(folder: Path, batches: int | None) -> dict[str, Any]:
@@ -203,7 +216,7 @@ def report(folder: Path, given: argparse.Namespace) -> None:
     streamed = other_process("study-stream", folder, given), other_process("stage", folder, given)
     print(f"| {ITEMS:,} images in {SHARDS:,} shards | s | must reach |\n| --- | ---: | ---: |")
     print(f"| find all of them in the cache's index | {own['index']:.2f} | {SECONDS} |")
-    print(f"| a stage opens those that were found | {plain['opened']:.2f} | {SECONDS} |")
+    print(f"| a stage opens those that were found | {plain['opened']:.4f} | {SECONDS} |")
     print(f"| items from the shards' index | {own['items']:.2f} | {SECONDS} |")
     print(f"| a study finds that all are known, split, fingerprinted, cached | {own['prepared']:.1f} | |")
     print(f"| the same with data.stream | {streamed[0]['prepared']:.1f} | |")
@@ -213,15 +226,10 @@ def report(folder: Path, given: argparse.Namespace) -> None:
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     rows = {"a study": own, "a stage": plain, "a stage with data.stream": streamed[1]}
     for title, row in rows.items():
-        cells = [
-            row["before"],
-            row.get("ready", row.get("after")),
-            row.get("highest"),
-        ]
-        told = " | ".join(f"{cell[0]:.0f} + {cell[1]:.0f}" if cell else "" for cell in cells)
-        most = max(cell[0] for cell in cells if cell)
+        cells = [row[name] for name in ("before", "ready", "highest")]
+        told = " | ".join(f"{written:.0f} + {read:.0f}" for written, read in cells)
         bound = MEGABYTES if "stage" in title else ""
-        print(f"| {title} | {told} | {most - row['before'][0]:.0f} | {bound} |")
+        print(f"| {title} | {told} | {cells[2][0] - cells[0][0]:.0f} | {bound} |")
     print(f"\n{plain['images']:,} images of an epoch, {plain['rate']:,.0f} a second.")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from rich.filesize import decimal
 
-from ablate import devices, techniques
+from ablate import devices
 from ablate.data import place
 from ablate.data.cache import SPARE, look_and_keep, packed_bytes
 from ablate.data.colours import Colour
@@ -22,14 +22,12 @@ from ablate.data.looks import Looks, Seen
 from ablate.data.presize import Presize
 from ablate.data.splits import Fold, make_folds
 from ablate.errors import AblateError
-from ablate.recipe.problems import suggestion
 from ablate.recipe.recipe import Recipe
 from ablate.recipe.schema import Phase
 from ablate.streams import Streams
-from ablate.study import design
 from ablate.study.planning import available_cores
 from ablate.study.prepare import presizes_of
-from ablate.study.setting import Setting, work_out
+from ablate.study.setting import switched_on
 from ablate.training.parts import Parts
 
 TRAIN, VALID = 256, 64
@@ -108,8 +106,8 @@ def make_subject(
         AblateError: There is no such phase or technique, or an image of the sample cannot be used.
     """
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    setting = _setting(recipe, on)
-    chosen = _phase(setting, phase)
+    setting = switched_on(recipe, on)
+    chosen = setting.phase(phase)
     device = devices.choose(device)
     items = load_items(setting.recipe.data, progress)
     folds = make_folds(items, setting.recipe.data)
@@ -144,9 +142,7 @@ def make_subject(
         workers=_workers(workers, sampled),
         presized=presized,
         jpeg=presize.quality,
-        inactive=frozenset(
-            name for name, technique in setting.on.items() if not technique.active_in(chosen.name)
-        ),
+        inactive=setting.inactive(chosen.name),
     )
     return Subject(
         setting.recipe,
@@ -159,22 +155,6 @@ def make_subject(
         threads or available_cores(),
         load,
     )
-
-
-def _setting(recipe: Recipe, on: Sequence[str]) -> Setting:
-    known = techniques.registry()
-    for name in on:
-        if name not in known:
-            raise AblateError(f"--on: {name!r} is no technique{suggestion(name, known)}")
-    levels = {name: design.Level(design.ON, on={name: {}}) for name in on}
-    return work_out(recipe, design.Variant("bench", levels))
-
-
-def _phase(setting: Setting, phase: str | None) -> Phase:
-    names = [own.name for own in setting.phases]
-    if phase is not None and phase not in names:
-        raise AblateError(f"--phase: there is no {phase!r}{suggestion(phase, names)}")
-    return setting.phases[names.index(phase) if phase else -1]
 
 
 def _sample(numbers: np.ndarray, items: Items, most: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from io import BytesIO
 from pathlib import Path
@@ -28,11 +28,16 @@ from ablate.data.items import Item, Progress
 from ablate.data.looks import Looks, Seen
 from ablate.data.packs import PackWriter, Presized, checksum, leading, lookup, read_rows, sweep
 from ablate.data.presize import Presize
+from ablate.data.shards import Member
 from ablate.errors import AblateError
 from ablate.files import replace_file
 
 SAMPLE = 64
-"""How many images tell about how large all are."""
+"""How many images tell about how large all are, where little depends on it."""
+HEADERS = 4096
+"""The same where it decides whether there is room: more would take minutes."""
+_START = 1 << 18
+"""Where an image's size stands, after whatever a camera writes before it."""
 SPARE = 1 << 30
 """Bytes of the disk that a cache leaves free."""
 JPEG_SHARE = 0.3
@@ -157,7 +162,7 @@ def cache_bytes(items: Sequence[Item], looks: Looks[Seen | None], presizes: Sequ
         return None
     if not looks.usable.any():
         sample = [items[i] for i in range(0, len(items), max(len(items) // SAMPLE, 1))]
-        sizes = [_header(item) for item in sample if isinstance(item.image, Path)]
+        sizes = [_header(item) for item in sample if not _is_remote(item)]
         return round(_packed(presizes, sizes) * len(items) / max(len(sizes), 1))
     return round(_packed(presizes, *looks.sizes()) * len(items) / int(looks.usable.sum()))
 
@@ -184,8 +189,10 @@ def _needed(items: Sequence[Item], looks: Looks[Seen | None], filling: Filling) 
     """The bytes of the images that are to be added."""
     presizes = list(filling.folders)
     wanted = looks.take(np.flatnonzero(filling.wants(looks)))
-    unknown = [_header(items[position]) for position in np.flatnonzero(~looks.known).tolist()]
-    return _packed(presizes, *wanted.sizes()) + _packed(presizes, unknown)
+    unknown = np.flatnonzero(~looks.known)
+    sample = unknown[:: max(len(unknown) // HEADERS, 1)].tolist()
+    each = _packed(presizes, [_header(items[position]) for position in sample]) / max(len(sample), 1)
+    return _packed(presizes, *wanted.sizes()) + round(each * len(unknown))
 
 
 def _packed(
@@ -200,12 +207,17 @@ def _packed(
 def _header(item: Item) -> tuple[int, int]:
     """Width and height as the file's first bytes tell; zeros for what is no image."""
     try:
-        assert not isinstance(item.image, np.ndarray)
-        source = item.image if isinstance(item.image, Path) else BytesIO(item.image.read())
+        source: Any = item.image
+        if isinstance(source, Member):  # which may be much longer than what tells its size
+            source = BytesIO(replace(source, length=min(source.length, _START)).read())
         with Image.open(source) as image:
             return image.size
     except Exception:  # it is told what is wrong with the image when it is decoded
         return 0, 0
+
+
+def _is_remote(item: Item) -> bool:
+    return isinstance(item.image, Member) and item.image.shard.is_remote
 
 
 def _has_room(needed: int, required: bool, note: Note) -> bool:
@@ -226,7 +238,8 @@ def _view(
     """The images of some items by number, as a file that the stages' processes open at once."""
     whole = np.zeros(int(numbers.max()) + 1, rows.dtype)
     whole[numbers] = lookup(rows, looks.contents)
-    path = folder / "views" / f"{blake2b(whole.tobytes(), digest_size=16).hexdigest()}.rows"
-    if not path.exists() or path.read_bytes() != whole.tobytes():
-        replace_file(path, lambda to: to.write_bytes(whole.tobytes()), "ABLATE_CACHE")
+    content = whole.view(np.uint8).data
+    path = folder / "views" / f"{blake2b(content, digest_size=16).hexdigest()}.rows"
+    if not path.exists() or path.read_bytes() != content:
+        replace_file(path, lambda to: to.write_bytes(content), "ABLATE_CACHE")
     return Presized(folder, presize, path)

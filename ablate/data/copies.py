@@ -14,7 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from ablate.data.inspect import cache_folder
+from ablate.data.remembered import cache_folder
 from ablate.data.remote import NO_ROOM, filesystem, reaching, remote_stamp
 from ablate.data.shards import Shard, changed
 from ablate.errors import AblateError

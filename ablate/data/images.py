@@ -15,6 +15,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from ablate.errors import AblateError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+_APP1, _START_OF_SCAN = 0xE1, 0xDA
 _TOPS = (1, 255, 2**16 - 1, 2**31 - 1)
 
 # from its limit up to twice that, Pillow reads a large image but warns; above, it refuses, and so do we
@@ -91,14 +92,24 @@ def _plain_jpeg(content: bytes) -> np.ndarray | None:
 
 
 def _is_upright(content: bytes) -> bool:
-    # what may say that the image lies on its side stands under one of these names
-    if b"Exif\0" not in content and b"ns.adobe.com/xap" not in content:
+    if not _has_app1(content):
         return True
     try:
         with Image.open(io.BytesIO(content)) as opened:
             return opened.getexif().get(ExifTags.Base.Orientation, 1) == 1
-    except Exception:  # Pillow says below what is wrong
+    except Exception:  # Pillow says later what is wrong
         return False
+
+
+def _has_app1(content: bytes) -> bool:
+    """Whether a JPEG has the segment that EXIF and XMP stand in, before its pixels; or it cannot be told."""
+    place = 2
+    while place + 4 <= len(content) and content[place] == 0xFF:
+        marker = content[place + 1]
+        if marker in (_START_OF_SCAN, _APP1):
+            return marker == _APP1
+        place += 2 + int.from_bytes(content[place + 2 : place + 4])
+    return True
 
 
 def read_bytes(path: Path | bytes | Readable) -> bytes:

@@ -6,39 +6,28 @@ What was seen is remembered by path, size and time of change, so a second look c
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
-from platformdirs import user_cache_path
 
 from ablate.data.ahead import in_order
 from ablate.data.images import BadImage, Source, decode, read_bytes
 from ablate.data.items import Item, Progress
 from ablate.data.looks import Looks, Seen
-from ablate.data.shards import Member, local_stamp
+from ablate.data.remembered import kept, key_of, remember, stamp_of, threes
+from ablate.data.shards import Member
 from ablate.errors import AblateError
 
 _BLOCK = 4096
 REMEMBERED = 1000
 """After how many looks they are written down, so that one that is killed need not begin again."""
-ROWS = 128
+ROWS = 64
 """How many rows of an image are enough for its mean colour: more would cost a third of decoding it."""
-_COLUMNS = (
-    "path TEXT PRIMARY KEY, stamp TEXT, hash TEXT, width INT, height INT, mean TEXT, square TEXT, error TEXT"
-)
-
-
-def cache_folder() -> Path:
-    """`ABLATE_CACHE`, or a folder under the user's cache."""
-    given = os.environ.get("ABLATE_CACHE")
-    return Path(given) if given else user_cache_path("ablate")
 
 
 class Visit(Protocol):
@@ -107,7 +96,7 @@ def inspect(
 
     def work(i: int) -> tuple[Source, str, Seen, Any]:
         image = items[i].image
-        stamp = _stamp(image)  # before the look, so that a file that changes meanwhile is looked at again
+        stamp = stamp_of(image)  # before the look, so that a file that changes meanwhile is looked at again
         seen, pixels = look(image, items[i].id)
         return image, stamp, seen, visit.make(seen, pixels) if visit and pixels is not None else None
 
@@ -123,7 +112,7 @@ def inspect(
             if progress:
                 progress(done, len(new))
             if done % REMEMBERED == 0 or done == len(new):
-                _remember(fresh)
+                remember(fresh)
                 fresh.clear()
     return cast("Looks[Seen]", results)
 
@@ -134,21 +123,21 @@ def recall(items: Sequence[Item]) -> Looks[Seen | None]:
     numbered = enumerate(items)
     while block := list(islice(numbered, _BLOCK)):
         keyed = [
-            (i, image, _key(image)) for i, item in block if not isinstance(image := item.image, np.ndarray)
+            (i, image, key_of(image)) for i, item in block if not isinstance(image := item.image, np.ndarray)
         ]
         if len(keyed) < len(block):
             for i, item in block:
                 looks.put(i, look(item.image, item.id)[0])
             continue
-        known = _known([key for _, _, key in keyed])
+        known = kept([key for _, _, key in keyed])
         rows = ((i, image, known.get(key)) for i, image, key in keyed)
-        found = [(i, row) for i, image, row in rows if row is not None and row.stamp == _stamp(image)]
+        found = [(i, row) for i, image, row in rows if row is not None and row.stamp == stamp_of(image)]
         looks.put_many(
             [i for i, _ in found],
             [row.hash for _, row in found],
             [(row.width, row.height) for _, row in found],
-            _threes(row.mean for _, row in found),
-            _threes(row.square for _, row in found),
+            threes(row.mean for _, row in found),
+            threes(row.square for _, row in found),
             {i: row.error for i, row in found if row.error},
         )
     return looks
@@ -194,7 +183,7 @@ def file_hash(path: Path) -> str:
     Raises:
         AblateError: The file cannot be read.
     """
-    known, stamp = _known([_key(path)]).get(_key(path)), _stamp(path)
+    known, stamp = kept([key_of(path)]).get(key_of(path)), stamp_of(path)
     try:
         if known and known.stamp == stamp:
             return known.hash
@@ -204,74 +193,5 @@ def file_hash(path: Path) -> str:
                 state.update(block)
     except OSError as error:
         raise AblateError(f"{path}: cannot be read ({error.strerror}).") from None
-    _remember([(path, stamp, Seen(state.hexdigest()))])
+    remember([(path, stamp, Seen(state.hexdigest()))])
     return state.hexdigest()
-
-
-def _key(image: Path | Member) -> str:
-    return str(image) if isinstance(image, Member) else os.path.abspath(image)  # all projects share the cache
-
-
-def _stamp(image: Path | Member | np.ndarray) -> str:
-    """What changes when a file does; of one in a shard, when the shard does."""
-    if isinstance(image, Member):
-        return image.shard.stamp
-    if isinstance(image, np.ndarray):
-        return ""
-    try:
-        return local_stamp(image.stat())
-    except OSError:
-        return "missing"
-
-
-@contextmanager
-def _database() -> Iterator[sqlite3.Connection]:
-    folder = cache_folder()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(folder / "images.sqlite", timeout=60)) as connection, connection:
-            connection.execute(f"CREATE TABLE IF NOT EXISTS seen3 ({_COLUMNS})")
-            yield connection
-    except (OSError, sqlite3.Error) as error:
-        raise AblateError(
-            f"{folder}: cannot be written ({error}); set ABLATE_CACHE to a folder that can."
-        ) from None
-
-
-class _Row(NamedTuple):
-    path: str
-    stamp: str
-    hash: str
-    width: int
-    height: int
-    mean: str
-    square: str
-    error: str
-
-
-def _known(keys: Sequence[str]) -> dict[str, _Row]:
-    known: dict[str, _Row] = {}
-    if not keys:
-        return known
-    with _database() as database:
-        for start in range(0, len(keys), 500):  # SQLite bounds the number of parameters
-            some = keys[start : start + 500]
-            marks = ",".join("?" * len(some))
-            for row in database.execute(f"SELECT * FROM seen3 WHERE path IN ({marks})", some):
-                known[row[0]] = _Row._make(row)
-    return known
-
-
-def _remember(looks: Iterable[tuple[Path | Member, str, Seen]]) -> None:
-    rows = [
-        (_key(path), stamp, one.hash, one.width, one.height, repr(one.mean), repr(one.square), one.error)
-        for path, stamp, one in looks
-    ]
-    if rows:
-        with _database() as database:
-            database.executemany(f"INSERT OR REPLACE INTO seen3 VALUES ({','.join('?' * 8)})", rows)
-
-
-def _threes(texts: Iterable[str]) -> np.ndarray:
-    """Triples of numbers that are kept as text, float64 of shape (n, 3)."""
-    return np.fromstring(",".join(text[1:-1] for text in texts), sep=",").reshape(-1, 3)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ablate.data.inspect import cache_folder
+from ablate.data.remembered import cache_folder
 from ablate.errors import AblateError
 from ablate.files import replace_file
 

@@ -15,8 +15,8 @@ from typing import Any
 import pyarrow as pa
 
 from ablate.data.ahead import in_order
-from ablate.data.inspect import cache_folder
 from ablate.data.items import Progress
+from ablate.data.remembered import cache_folder
 from ablate.data.shards import Fields, Shard
 from ablate.data.tars import tar_rows
 from ablate.data.tfrecords import tfrecord_rows

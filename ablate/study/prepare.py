@@ -67,7 +67,7 @@ class Prepared:
 
     @property
     def in_memory(self) -> bool:
-        """Whether the images need no files, so that loader processes would only cost time."""
+        """Whether the images need no files, so that loader threads would only cost time."""
         return isinstance(self.items.items[0].image, np.ndarray)
 
 

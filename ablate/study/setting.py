@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ablate import techniques
+from ablate.errors import AblateError
 from ablate.recipe.checks import phase_problems
+from ablate.recipe.problems import suggestion
 from ablate.recipe.recipe import Recipe
 from ablate.recipe.schema import Phase
 from ablate.study import design
@@ -31,6 +33,35 @@ class Setting:
         return "/".join(
             salt for technique in compose.ordered(self.on.values()) if (salt := technique.stream_salt())
         )
+
+    def phase(self, name: str | None) -> Phase:
+        """One of its phases; the last, where no name is given.
+
+        Raises:
+            AblateError: There is none of that name.
+        """
+        names = [own.name for own in self.phases]
+        if name is not None and name not in names:
+            raise AblateError(f"phase: there is no {name!r}{suggestion(name, names)}")
+        return self.phases[names.index(name) if name else -1]
+
+    def inactive(self, phase: str) -> frozenset[str]:
+        """The techniques that are on and do nothing in a phase."""
+        return frozenset(name for name, technique in self.on.items() if not technique.active_in(phase))
+
+
+def switched_on(recipe: Recipe, names: Sequence[str]) -> Setting:
+    """The baseline with some techniques on beside it.
+
+    Raises:
+        AblateError: There is no such technique.
+    """
+    known = techniques.registry()
+    for name in names:
+        if name not in known:
+            raise AblateError(f"on: {name!r} is no technique{suggestion(name, known)}")
+    levels = {name: design.Level(design.ON, on={name: {}}) for name in names}
+    return work_out(recipe, design.Variant("+".join(["baseline", *names]), levels))
 
 
 def resolved_phases(recipe: Recipe, on: Iterable[Technique]) -> list[Phase]:

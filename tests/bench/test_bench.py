@@ -206,8 +206,8 @@ def test_slow_decoding_is_named(
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--phase", "bdy"], "--phase: there is no 'bdy'; did you mean body?"),
-        (["--on", "mixp"], "--on: 'mixp' is no technique; did you mean mixup?"),
+        (["--phase", "bdy"], "phase: there is no 'bdy'; did you mean body?"),
+        (["--on", "mixp"], "on: 'mixp' is no technique; did you mean mixup?"),
         (["--device", "tpu"], "--device tpu: there is no such device"),
         (["--set", "batch_size=100"], "batch_size: 100 is more than the"),
         (["--set", "model.arch=resnet1"], "timm has no architecture 'resnet1'"),

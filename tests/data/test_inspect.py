@@ -13,9 +13,10 @@ from PIL import Image
 
 from ablate.data import inspect as module
 from ablate.data.images import decode
-from ablate.data.inspect import cache_folder, file_hash, fingerprint, inspect, look, recall, statistics
+from ablate.data.inspect import file_hash, fingerprint, inspect, look, recall, statistics
 from ablate.data.items import Item, load_items
 from ablate.data.looks import Looks, Seen
+from ablate.data.remembered import cache_folder
 from ablate.errors import AblateError
 from ablate.recipe.schema import Data
 

@@ -41,6 +41,16 @@ def test_the_opening_tells_that_work_goes_on(plan: Plan):
     assert opening(plan, []).startswith(f"all {len(keys)} stages are finished already")
 
 
+def test_progress_tells_what_is_looked_at(capsys):
+    live = LiveDisplay(Console(file=io.StringIO(), force_terminal=True))
+    for what, shown in ({}, "new images"), ({"what": "new shards"}, "new shards"):
+        PlainDisplay().looked(4, 4, **what)
+        assert capsys.readouterr().out == f"looked at 4 of 4 {shown}\n"
+        live.looked(2, 4, **what)
+        (bar,) = live.progress.tasks
+        assert (bar.description, bar.completed, bar.total) == (f"looking at {shown}", 2, 4)
+
+
 def test_plain_lines_count_the_stages(plan: Plan, capsys):
     shown = PlainDisplay()
     keys = plan.needed(trial.predict for trial in plan.trials)[:2]

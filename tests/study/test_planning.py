@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import pytest
@@ -137,6 +139,28 @@ def test_what_has_been_looked_at_is_known(photos: Path) -> None:
     image = photos / "cat" / "0.jpg"
     image.write_bytes((photos / "cat" / "2.jpg").read_bytes())
     assert not plan_study(recipe, device="cpu", threads=1)[1].data_known
+
+
+def write_tar(path: Path, begin: int) -> None:
+    with tarfile.open(path, "w") as tar:
+        for number in range(begin, begin + 8):
+            for suffix, content in (("jpg", b"not looked at"), ("cls", b"%d" % (number % 2))):
+                member = tarfile.TarInfo(f"{number}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def test_reading_shards_through_is_told_beside_the_plan(tmp_path: Path) -> None:
+    for number in range(3):
+        write_tar(tmp_path / f"{number}.tar", 8 * number)
+    recipe = tmp_path / "recipe.yaml"
+    data = {"root": str(tmp_path), "shards": "*.tar"}
+    recipe.write_text(json.dumps({"name": "s", "data": data, "phases": [{"name": "one", "epochs": 1}]}))
+    command = ["plan", str(recipe), "--json", "--set", "study.seeds=1"]
+    for told in ("looked at 3 of 3 new shards\n", ""):
+        done = CliRunner().invoke(main, command)
+        assert json.loads(done.stdout)["train_images"] == 19
+        assert done.stderr == told
 
 
 def test_folds_that_are_chosen(photos: Path) -> None:

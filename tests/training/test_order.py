@@ -20,7 +20,7 @@ import pytest
 import torch
 from tfrecord import TFRecordWriter
 
-from ablate.data import copies
+from ablate.data import cache, copies, place
 from ablate.data.streaming import fetching, stream_order
 from ablate.recipe.recipe import Recipe
 from ablate.streams import Streams
@@ -274,3 +274,15 @@ def test_records_of_a_server_train_like_those_of_a_folder(
     # an epoch of each phase, of two the last, with their validation, and the prediction
     assert fetched == [(18, 2), (6, 2)] * 3 + [(6, 2)]
     assert len(list(copies.folder().glob("*.tfrec"))) == SHARDS
+
+
+def test_the_cache_of_images_in_tars_is_estimated_by_their_first_bytes(
+    recipe: Callable[..., Recipe], tars: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made = recipe(data=data(tars))
+    presizes = presizes_of(made)
+    estimated = prepare(made, look=False, presizes=presizes).cache_bytes
+    monkeypatch.setattr(cache, "HEADERS", 5)
+    assert prepare(made, presizes=presizes).cache_bytes == estimated
+    packs = place.folder(presizes[0].name).glob("*.pack")
+    assert sum(path.stat().st_size for path in packs) == estimated
