@@ -159,7 +159,7 @@ def test_it_leaves_nothing_but_the_cache(
 
 
 @pytest.mark.usefixtures("sleepy")
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_slow_item_transform_is_named(recipe: Callable[..., Path], workers: int) -> None:
     found = measured(recipe(), "--on", "sleepy_items", "--workers", str(workers))
     assert found["bottleneck"] == "augmentation"
