@@ -224,7 +224,10 @@ class Presized:
         self._open()
 
     def _open(self) -> None:
-        self.rows = np.memmap(self.path, ROW, "r")
+        try:
+            self.rows: np.ndarray = np.memmap(self.path, ROW, "r")
+        except (OSError, ValueError):  # the cache has been deleted since
+            self.rows = np.zeros(0, ROW)
         self.checked = np.zeros(len(self.rows), bool)
         self.packs: dict[int, np.ndarray] = {}
 

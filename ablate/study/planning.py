@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 from ablate import devices
+from ablate.progress import Told
 from ablate.recipe.recipe import Recipe
 from ablate.study.graph import Plan
 from ablate.study.plan import make_plan
@@ -19,9 +18,6 @@ from ablate.study.stored import out_folder, store_root
 from ablate.study.study import Study
 from ablate.study.summary import left_numbers, plan_numbers
 from ablate.study.until_decided import choose_looks, first_trials, part, require_question, with_seeds
-
-_SECONDS = 5
-"""Between lines about progress."""
 
 
 def available_cores() -> int:
@@ -42,18 +38,6 @@ def plan_prepared(
         threads=threads,
         share=share,
     )
-
-
-class _Told:
-    """Tells of the shards that must be read through first, away from the plan itself."""
-
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-
-    def __call__(self, done: int, total: int, what: str = "new images") -> None:
-        if done == total or time.monotonic() - self.last > _SECONDS:
-            self.last = time.monotonic()
-            print(f"looked at {done} of {total} {what}", file=sys.stderr, flush=True)
 
 
 def plan_study(
@@ -79,7 +63,7 @@ def plan_study(
         recipe = quick_recipe(recipe)
     if looks:
         recipe = with_seeds(recipe, looks[-1])
-    prepared = prepare(recipe, quick=quick, look=False, presizes=presizes_of(recipe), progress=_Told())
+    prepared = prepare(recipe, quick=quick, look=False, presizes=presizes_of(recipe), progress=Told())
     threads = threads or Study(out_folder(out) / recipe.name).threads or available_cores()
     plan = plan_prepared(recipe, prepared, devices.choose(device), threads, share=share)
     numbers = plan_numbers(recipe, plan, prepared) | left_numbers(plan, Store(store_root(out)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ablate import devices
 from ablate.errors import AblateError
+from ablate.progress import Told
 from ablate.recipe.recipe import Recipe
 from ablate.streams import Streams
 from ablate.study.prepare import prepare, presizes_of
@@ -26,7 +27,9 @@ def recipe_parts(recipe: Recipe, phase: str | None, on: Sequence[str], seed: int
 def setting_parts(setting: Setting, phase: str | None, seed: int, fold: int) -> Parts:
     """The parts of one phase (default: the last) of a variant."""
     chosen = setting.phase(phase)
-    prepared = prepare(setting.recipe, presizes=presizes_of(setting.recipe, [setting]))
+    prepared = prepare(
+        setting.recipe, presizes=presizes_of(setting.recipe, [setting]), progress=Told(after=2), note=print
+    )
     if fold not in range(len(prepared.folds)):
         raise AblateError(f"fold: there is no fold {fold}; there are 0 to {len(prepared.folds) - 1}.")
     mean, std = prepared.pixels[fold]

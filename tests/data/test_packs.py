@@ -233,3 +233,12 @@ def test_a_failure_while_sealing_is_told_and_leaves_nothing(
         writer.finish()
     writer.abandon()
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_cache_that_is_deleted_before_a_stage_opens_it(tmp_path: Path):
+    write(tmp_path, range(2), 10**9)
+    found = opened(tmp_path, range(2))
+    assert found[0] is not None
+    sent = pickle.dumps(found)
+    found.path.unlink()
+    assert pickle.loads(sent)[0] is None
