@@ -111,7 +111,7 @@ class Cache(Section):
 
     format: Literal["raw", "jpeg"] = Field(
         default="raw",
-        description="raw keeps the pixels; jpeg takes a tenth of the disk and is part of results.",
+        description="raw keeps the pixels; jpeg takes a fifth of the disk and is part of results.",
     )
     quality: Annotated[int, Field(ge=1, le=100)] = Field(default=95, description="Of JPEGs.")
 
