@@ -177,12 +177,14 @@ def test_a_slow_network_is_named(recipe: Callable[..., Path]) -> None:
 
 
 @pytest.mark.usefixtures("sleepy")
+@pytest.mark.slow
 def test_a_slow_batch_transform_is_named(recipe: Callable[..., Path]) -> None:
     found = measured(recipe(), "--on", "sleepy_batches")
     assert found["bottleneck"] == "batch transforms"
     assert found["images_per_second"]["transforms"] < 1 / NAP
 
 
+@pytest.mark.slow
 def test_slow_decoding_is_named(
     recipe: Callable[..., Path], photos: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
