@@ -13,9 +13,7 @@ from rich.filesize import decimal
 from ablate import devices
 from ablate.data import place
 from ablate.data.cache import SPARE, look_and_keep, packed_bytes
-from ablate.data.colours import Colour
-from ablate.data.crops import Crop
-from ablate.data.geometry import Geometry
+from ablate.data.draws import is_drawn
 from ablate.data.inspect import Progress, inspect, statistics
 from ablate.data.items import Item, Items, load_items
 from ablate.data.looks import Looks, Seen
@@ -213,5 +211,5 @@ def _foreign(parts: Parts) -> list[str]:
     return [
         technique.name
         for technique in parts.active
-        if any(not isinstance(t, Crop | Geometry | Colour) for t in technique.item_transforms(context))
+        if any(not is_drawn(t) for t in technique.item_transforms(context))
     ]

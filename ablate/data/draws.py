@@ -42,6 +42,11 @@ class Draw:
 CENTRE = Draw()
 
 
+def is_drawn(transform: object) -> bool:
+    """Whether an item transform is a crop, geometry or colour, and not one of fastai's or somebody's."""
+    return isinstance(transform, Crop | Geometry | Colour)
+
+
 @dataclass(frozen=True)
 class Drawer:
     """Draws for the items of one phase: the crop (the random square by default), every geometry and colour.

@@ -8,15 +8,13 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from fastai.vision.core import PILImage
 from fasttransform import Transform
 from PIL import Image
-from torch.nn.functional import interpolate
 
 from ablate.data.crops import Box
 from ablate.data.draws import CENTRE, Draw
-from ablate.data.presize import Presize
+from ablate.data.presize import Presize, resized
 
 cv2.setNumThreads(0)  # the loader's workers are the threads
 
@@ -51,9 +49,7 @@ def warped(pixels: np.ndarray, draw: Draw, size: int, out: np.ndarray | None = N
 def _resized(pixels: np.ndarray, size: int) -> np.ndarray:
     if pixels.shape[:2] == (size, size):
         return pixels
-    # a copy, since torch wants neither rows with gaps nor memory that it must not write, such as a file's
-    image = torch.from_numpy(pixels.copy())[None].permute(0, 3, 1, 2)
-    return interpolate(image, (size, size), mode="bilinear", antialias=True)[0].permute(1, 2, 0).numpy()
+    return resized(np.ascontiguousarray(pixels), size, size)  # torch is slow on rows with gaps
 
 
 class _Symmetry(NamedTuple):

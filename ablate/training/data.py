@@ -16,10 +16,7 @@ from fasttransform import Transform
 
 from ablate import devices
 from ablate.data.batches import ReadBatch
-from ablate.data.colours import Colour
-from ablate.data.crops import Crop
-from ablate.data.draws import Drawer
-from ablate.data.geometry import Geometry
+from ablate.data.draws import Drawer, is_drawn
 from ablate.data.items import Item
 from ablate.data.loader import KeyedDL
 from ablate.data.pixels import Pixels
@@ -97,7 +94,7 @@ def _drawer(parts: Parts) -> Drawer:
     """Draws the geometry and colours of the active techniques."""
     active = compose.ordered(parts.active)
     transforms = [t for technique in active for t in technique.item_transforms(parts.context)]
-    return Drawer(parts.streams, tuple(t for t in transforms if _is_ours(t)))
+    return Drawer(parts.streams, tuple(t for t in transforms if is_drawn(t)))
 
 
 def _pixels(parts: Parts) -> Pixels:
@@ -114,11 +111,7 @@ def _render(parts: Parts) -> Render:
 def _foreign(parts: Parts) -> list[Any]:
     """Item transforms that are fastai's or somebody's, not crops, geometries or colours of ours."""
     active = compose.ordered(parts.active)
-    return [t for technique in active for t in technique.item_transforms(parts.context) if not _is_ours(t)]
-
-
-def _is_ours(transform: Any) -> bool:
-    return isinstance(transform, Crop | Geometry | Colour)
+    return [t for technique in active for t in technique.item_transforms(parts.context) if not is_drawn(t)]
 
 
 class _Label:
