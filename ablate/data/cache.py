@@ -143,8 +143,8 @@ def look_and_keep(
                 sweep(folder)
             looks, filling = recall(items), Filling(folders)  # another process may have filled it meanwhile
             if not _has_room(_needed(items, looks, filling), required, note):
-                return inspect(items, progress), {}
-            looks, filling = _fill(items, filling, progress), Filling(folders)
+                return inspect(items, progress, known=looks), {}
+            looks, filling = _fill(items, looks, filling, progress), Filling(folders)
     numbers, known = numbers_of(items), cast("Looks[Seen]", looks)
     return known, {
         presize.shorter: _view(rows, numbers, known, presize, folders[presize])
@@ -167,9 +167,11 @@ def cache_bytes(items: Sequence[Item], looks: Looks[Seen | None], presizes: Sequ
     return round(_packed(presizes, *looks.sizes()) * len(items) / int(looks.usable.sum()))
 
 
-def _fill(items: Sequence[Item], filling: Filling, progress: Progress | None) -> Looks[Seen]:
+def _fill(
+    items: Sequence[Item], looks: Looks[Seen | None], filling: Filling, progress: Progress | None
+) -> Looks[Seen]:
     try:
-        seen = inspect(items, progress, filling)
+        seen = inspect(items, progress, filling, looks)
         filling.finish()
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

@@ -81,7 +81,10 @@ def _triple(values: np.ndarray) -> tuple[float, float, float]:
 
 
 def inspect(
-    items: Sequence[Item], progress: Progress | None = None, visit: Visit | None = None
+    items: Sequence[Item],
+    progress: Progress | None = None,
+    visit: Visit | None = None,
+    known: Looks[Seen | None] | None = None,
 ) -> Looks[Seen]:
     """What each item's image is, in order, looking only at those that have changed or are new.
 
@@ -89,8 +92,9 @@ def inspect(
         items: The items.
         progress: Called with how many of the images to look at are done, and how many there are.
         visit: What else to do with them, and which others to decode for it.
+        known: What `recall` says of them, where that has been asked already; it is filled in.
     """
-    results = recall(items)
+    results = recall(items) if known is None else known
     # a bad one is looked at again, since it may be mended
     new = np.flatnonzero(~results.usable | visit.wants(results) if visit else ~results.usable).tolist()
 
