@@ -118,7 +118,7 @@ def parts(device: str, *on: Technique, epochs: int = 1, n: int = 320) -> Parts:
 def trained(own: Parts, rate: float = 5e-3, report: Report = lambda _: None) -> tuple[Any, Any]:
     learn = quiet(build_learner(own, dataloaders(own)))
     log = EpochLog(own.phase.name, report)
-    assert fit_phase(learn, own.phase, rate, [log])
+    assert fit_phase(learn, own.phase, [rate, rate], [log])
     return learn, log
 
 

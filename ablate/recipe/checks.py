@@ -74,3 +74,7 @@ def _phases(recipe: RecipeFields) -> Iterator[Problem]:
             yield Problem(("phases", i, "name"), f"is {phase.name!r} in two phases; names must differ.")
         if isinstance(phase.lr, list) and phase.lr[0] > phase.lr[1]:
             yield Problem(("phases", i, "lr"), "gives the higher rate first; write [lowest, highest].")
+        if isinstance(phase.lr, list) and phase.lr_spread != 1:
+            yield Problem(
+                ("phases", i, "lr_spread"), "is for a single rate; lr gives the lowest and the highest."
+            )

@@ -15,6 +15,7 @@ Design = Literal["one_at_a_time", "leave_one_out", "cumulative", "factorial", "f
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=100)]
 PositiveInt = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 Shards = Annotated[str, Field(min_length=1)] | Annotated[list[str], Field(min_length=1)]
 """Paths, URLs, glob patterns (`train-*.tar`) or ranges (`train-{000..127}.tar`)."""
 
@@ -69,6 +70,9 @@ class Split(Section):
     random: float | None = Field(
         default=None, gt=0, lt=1, description="The share of items held out at random."
     )
+    none: Literal[True] | None = Field(
+        default=None, description="No validation set: train on everything, compare nothing."
+    )
     folds: int | None = Field(default=None, ge=2, description="The number of folds of a cross-validation.")
     stratify: bool = Field(default=True, description="Keep the class shares equal on both sides.")
     group: str | None = Field(
@@ -78,8 +82,9 @@ class Split(Section):
 
     @model_validator(mode="after")
     def _one_way(self) -> Split:
-        if sum(way is not None for way in (self.column, self.shards, self.random, self.folds)) != 1:
-            raise ValueError("give exactly one of column, shards, random and folds")
+        ways = (self.column, self.shards, self.random, self.folds, self.none)
+        if sum(way is not None for way in ways) != 1:
+            raise ValueError("give exactly one of column, shards, random, folds and none")
         return self
 
 
@@ -103,6 +108,40 @@ class TestSplit(Section):
     def _one_way(self) -> TestSplit:
         if sum(way is not None for way in (self.column, self.shards, self.random, self.table)) != 1:
             raise ValueError("give exactly one of column, shards, random and table")
+        return self
+
+
+class Extra(Section):
+    """More training images: never validated or tested on."""
+
+    table: str = Field(description="A further table with the same columns, under data.root.")
+    folder: str | None = Field(default=None, description="The folder of its images, if another.")
+    near_duplicates: Literal["keep"] | Annotated[int, Field(ge=0, le=32)] = Field(
+        default=8,
+        description="Extra images are left out whose perceptual hash differs in at most so many of 64 bits "
+        "from that of a validation or test image.",
+    )
+
+
+class Tabular(Section):
+    """Columns of the table that the network sees beside the image."""
+
+    numeric: list[str] = Field(
+        default_factory=list, description="Columns of numbers; imputed and scaled by the training split."
+    )
+    categorical: list[str] = Field(default_factory=list, description="Columns of names; one-hot.")
+    missing: list[str] = Field(
+        default_factory=lambda: ["", "NA", "N/A", "NaN", "nan", "null"],
+        description="What stands for a missing value.",
+    )
+
+    @model_validator(mode="after")
+    def _some(self) -> Tabular:
+        columns = [*self.numeric, *self.categorical]
+        if not columns:
+            raise ValueError("give numeric or categorical columns")
+        if len(set(columns)) != len(columns):
+            raise ValueError("a column stands twice")
         return self
 
 
@@ -140,6 +179,8 @@ class Data(Section):
     )
     split: Split = Field(default_factory=lambda: Split(random=0.2))
     test: TestSplit | None = None
+    extra: Extra | None = Field(default=None, description="More training images, from a further table.")
+    tabular: Tabular | None = Field(default=None, description="Columns that the network sees too.")
     cache: Literal["auto", "off"] | Cache = Field(
         default="auto",
         description="Keep presized images on the disk: auto does where there is room, and not for a stream.",
@@ -205,14 +246,36 @@ class Data(Section):
                 raise ValueError(f"{name} is for webdataset and tfrecord, but the source is {self.kind}")
 
 
+class Head(Section):
+    """The layers between a network's feature map and its output."""
+
+    pool: Literal["avg", "concat"] = Field(
+        default="avg", description="The average, or average and maximum, as in fastai's own head."
+    )
+    map_dropout: float = Field(default=0.0, ge=0, lt=1, description="Of the feature map, before pooling.")
+    hidden: list[PositiveInt] = Field(default_factory=list, description="Widths of hidden layers.")
+    dropout: Share | list[Share] = Field(
+        default=0.0,
+        description="Before the output layer; a list: after pooling, then after each hidden layer.",
+    )
+    tabular: PositiveInt = Field(default=50, description="The width of the layer for tabular inputs.")
+
+    @model_validator(mode="after")
+    def _one_each(self) -> Head:
+        if isinstance(self.dropout, list) and len(self.dropout) != len(self.hidden) + 1:
+            raise ValueError(f"dropout needs a number or {len(self.hidden) + 1} values, one more than hidden")
+        return self
+
+
 class Model(Section):
-    """The network: any timm architecture with fastai's head."""
+    """The network: any timm architecture with fastai's head, or another."""
 
     arch: str = Field(default="resnet18", min_length=1, description="A timm architecture.")
     pretrained: bool = Field(default=True, description="Start from timm's published weights.")
     weights: str | None = Field(
         default=None, description="A local safetensors file to start from, when offline."
     )
+    head: Head | None = Field(default=None, description="The head; default: fastai's.")
 
 
 class Phase(Section):
@@ -225,6 +288,9 @@ class Phase(Section):
     )
     lr: Rate | Annotated[list[Rate], Field(min_length=2, max_length=2)] | Literal["find"] = Field(
         default=1e-3, description="One rate, [lowest, highest] over the layers, or find."
+    )
+    lr_spread: float = Field(
+        default=1.0, ge=1, description="The first layers' rate is this much lower than the head's."
     )
     batch_size: PositiveInt | None = None
     size: PositiveInt | None = None
@@ -301,6 +367,7 @@ class Study(Section):
         default=None, min_length=1, description="Which folds to run; default all."
     )
     metric: str = "accuracy"
+    metrics: list[str] = Field(default_factory=list, description="What else is measured, and not judged.")
     smallest_effect: float = Field(default=0.005, gt=0, description="The smallest difference that matters.")
     expected: Expected = Field(default_factory=lambda: Expected())
     retries: int = Field(default=0, ge=0, le=10, description="How often a stage that failed is tried again.")
@@ -338,7 +405,10 @@ class RecipeFields(Section):
     keep: Literal["last", "best"] = Field(
         default="last",
         description="Which epoch's weights predict. best is the epoch with the lowest validation log loss, "
-        "chosen on one half of the validation items and scored on the other.",
+        "chosen on one half of the validation items and scored on the other; keep_by chooses otherwise.",
+    )
+    keep_by: Literal["log_loss", "accuracy", "roc_auc", "train_loss"] = Field(
+        default="log_loss", description="What the best epoch is the best by."
     )
     phases: list[Phase] = Field(min_length=1)
     techniques: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Options by technique.")

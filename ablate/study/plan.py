@@ -177,6 +177,8 @@ class _Pattern:
             "techniques": _identities(setting, phase.name, training=True),
             "keeps_optimizer": parent is not None and _same_optimizer(setting, number),
         }
+        if kind == "fit" and setting.recipe.keep_by != "log_loss":
+            settings["keep_by"] = setting.recipe.keep_by
         what = phase.name if kind == "fit" else f"lr_find for {phase.name}"
         return self._add(what, setting, settings, parent, found)
 
@@ -192,7 +194,10 @@ class _Pattern:
 
     def _common(self, kind: str, setting: Setting) -> dict[str, Any]:
         model = setting.recipe.model
-        network = {"arch": model.arch, "pretrained": model.pretrained, "weights": self._weights(model)}
+        network: dict[str, Any] = {"arch": model.arch, "pretrained": model.pretrained}
+        network["weights"] = self._weights(model)
+        if model.head is not None:
+            network["head"] = model.head.model_dump(mode="json")
         own = {"kind": kind, "version": STAGE_VERSIONS[kind], "model": network, "salt": setting.salt}
         return own | self.surroundings
 

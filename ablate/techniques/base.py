@@ -8,7 +8,7 @@ without torch; its hooks import what they need inside.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,7 +21,19 @@ from ablate.streams import Streams
 if TYPE_CHECKING:
     from torch import Tensor
 
-TRAINING_HOOKS = ("item_transforms", "batch_transforms", "sampler", "loss", "optimizer", "callbacks")
+TRAINING_HOOKS = (
+    "item_transforms",
+    "batch_transforms",
+    "sampler",
+    "loss",
+    "optimizer",
+    "schedule",
+    "rates",
+    "callbacks",
+    "metrics",
+)
+SURGERY_HOOKS = ("network", "model", "splitter")
+"""These hold for all phases, whichever the technique is active in."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,15 @@ class Context:
     pixel_mean: tuple[float, float, float]
     pixel_std: tuple[float, float, float]
     train_targets: np.ndarray = field(repr=False)
+    classes: Sequence[str] = ()
+    n_tabular: int = 0
+    """The width of the tabular input; 0 without one."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches an epoch has, unless a sampler chooses otherwise."""
+        assert self.phase.batch_size is not None
+        return max(len(self.train_targets) // self.phase.batch_size, 1)
 
     @property
     def size(self) -> int:
@@ -57,6 +78,8 @@ class View:
 
 
 Predictor = Callable[[View], "Tensor"]
+Schedule = Callable[[float], float]
+"""From the position in a phase, in epochs, to the rate as a share of the peak rate."""
 
 
 class Technique(BaseModel):
@@ -74,6 +97,8 @@ class Technique(BaseModel):
     order: ClassVar[int] = 50
     structural: ClassVar[frozenset[str]] = frozenset()
     """Options whose whole effect is on the list of phases or on where the technique is active."""
+    replaces_loss: ClassVar[bool] = False
+    """Whether `loss` puts another loss in the place of the one that it is given, which one technique may."""
 
     def active_in(self, phase: str) -> bool:
         """Whether the technique does anything in a phase."""
@@ -103,9 +128,17 @@ class Technique(BaseModel):
         """The positions of the training items that one epoch visits, in order; None for all, shuffled."""
         return None
 
+    def network(self, context: Context) -> dict[str, Any]:
+        """Further arguments of `timm.create_model`; they hold for all phases and for prediction."""
+        return {}
+
     def model(self, model: Any, context: Context) -> Any:
         """Change the network; holds for all phases and for prediction."""
         return model
+
+    def splitter(self, splitter: Any, context: Context) -> Any:
+        """Replace how parameters are grouped, first layers first and the head last; holds for all phases."""
+        return splitter
 
     def loss(self, loss: Any, context: Context) -> Any:
         """Wrap or replace the loss."""
@@ -114,6 +147,18 @@ class Technique(BaseModel):
     def optimizer(self, optimizer: Any, context: Context) -> Any:
         """Wrap or replace the optimizer function."""
         return optimizer
+
+    def schedule(self, context: Context) -> Schedule | None:
+        """How the rates move through the phase; None for fastai's one-cycle policy."""
+        return None
+
+    def rates(self, rates: list[float], context: Context) -> list[float]:
+        """Change the peak rate of each parameter group, first layers first."""
+        return rates
+
+    def metrics(self, context: Context) -> list[Any]:
+        """fastai metrics that are recorded for each epoch, beside accuracy."""
+        return []
 
     def callbacks(self, context: Context | None = None) -> list[Any]:
         """fastai callbacks; without a context they serve in anybody's Learner."""
@@ -129,7 +174,7 @@ class Technique(BaseModel):
 
     def trains_in(self, phase: str) -> bool:
         """Whether the technique can change what training a phase gives, the list of phases aside."""
-        surgery = self.overrides("model")
+        surgery = any(self.overrides(hook) for hook in SURGERY_HOOKS)
         return surgery or (self.active_in(phase) and any(self.overrides(hook) for hook in TRAINING_HOOKS))
 
     def identity(self, on: Mapping[str, Technique]) -> dict[str, Any]:

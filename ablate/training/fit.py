@@ -10,14 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from fastai.callback import schedule  # noqa: F401  gives Learner its fit_one_cycle and lr_find
 from fastai.callback.core import Callback, CancelEpochException
+from fastai.callback.schedule import ParamScheduler  # its module gives Learner fit_one_cycle
 from fastai.learner import Learner
 from fastai.torch_core import set_seed
+from fastcore.foundation import even_mults
 
 from ablate.recipe.schema import Phase
 from ablate.streams import Streams
+from ablate.techniques.base import Schedule
 from ablate.training.callbacks import StopWhenDiverged
 
 Report = Callable[[dict[str, Any]], None]
@@ -110,27 +113,60 @@ def _write_rows(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) 
         writer.writerows(rows)
 
 
+class Scheduled(ParamScheduler):
+    """Set the rates by the position in the phase, which fastai only knows as a sum of small shares.
+
+    Args:
+        peaks: The highest rate of each parameter group.
+        schedule: From the position in epochs to the share of the highest rate.
+    """
+
+    def __init__(self, peaks: Sequence[float], schedule: Schedule):
+        super().__init__({"lr": lambda position: np.array(peaks) * schedule(position)})
+
+    def before_batch(self) -> None:
+        self._update_val(int(self.learn.epoch) + int(self.learn.iter) / int(self.learn.n_iter))
+
+
+def peak_rates(rate: float | list[float], groups: int) -> list[float]:
+    """The highest rate of each parameter group: one for all, or in even factors from lowest to highest."""
+    if isinstance(rate, list):
+        return [float(one) for one in even_mults(*rate, groups)]
+    return [rate] * groups
+
+
 def fit_phase(
-    learn: Learner, phase: Phase, rate: float | list[float], callbacks: Sequence[Callback], start: int = 0
+    learn: Learner,
+    phase: Phase,
+    rates: Sequence[float],
+    callbacks: Sequence[Callback],
+    start: int = 0,
+    schedule: Schedule | None = None,
 ) -> bool:
     """Run a phase's epochs on a learner that stands where the phase before left it.
 
     Args:
         learn: Frozen or not as the phase says, with weights and optimizer state loaded.
         phase: The phase.
-        rate: The highest learning rate, or the lowest and highest over the layers.
+        rates: The highest learning rate of each parameter group.
         callbacks: Take part beside the learner's own.
         start: The first epoch to run; a callback restores what those before have left.
+        schedule: How the rates move, as shares of the highest; None for fastai's one-cycle policy.
 
     Returns:
         Whether the loss stayed finite.
     """
     guard = StopWhenDiverged()
-    lr = slice(*rate) if isinstance(rate, list) else rate
     # fastai's own way to start later, start_epoch, fires after_epoch for every epoch that it leaves out
     learn._do_fit = partial(_run_epochs, learn, start)
     try:
-        learn.fit_one_cycle(phase.epochs, lr_max=lr, wd=phase.weight_decay, cbs=[*callbacks, guard])
+        if schedule is None:
+            learn.fit_one_cycle(
+                phase.epochs, lr_max=np.array(rates), wd=phase.weight_decay, cbs=[*callbacks, guard]
+            )
+        else:
+            own = [Scheduled(rates, schedule), *callbacks, guard]
+            learn.fit(phase.epochs, lr=np.array(rates), wd=phase.weight_decay, cbs=own)
     finally:
         del learn._do_fit
     return not guard.diverged

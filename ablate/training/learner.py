@@ -16,7 +16,7 @@ from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.optimizer import Adam
-from fastai.vision.learner import vision_learner
+from fastai.vision.learner import default_split, vision_learner
 from safetensors import SafetensorError
 from torch import nn
 
@@ -51,24 +51,29 @@ def build_learner(
     optimizer = Adam
     for technique in compose.ordered(parts.active):
         optimizer = technique.optimizer(optimizer, context)
+    network = compose.network(techniques, context)
     learn = _vision_learner(
         dls,
         parts.model,
         initial,
+        network,
+        splitter=compose.splitter(techniques, default_split, context),
         opt_func=optimizer,
         loss_func=compose.loss(parts.active, CrossEntropyLossFlat(), context),
-        metrics=accuracy,
+        metrics=[accuracy, *compose.metrics(parts.active, context)],
         wd=parts.phase.weight_decay,
         path=folder,
         cbs=[*_own_callbacks(parts), *compose.callbacks(parts.active, context)],
     )
     if initial and parts.model.weights:
-        _refuse_unloaded(learn.model[0].model, parts.model, seed)
+        _refuse_unloaded(learn.model[0].model, parts.model, network, seed)
+    learn.model.to(memory_format=devices.load(parts.device).memory_format)
     for technique in techniques:
         if technique.overrides("model"):
             torch.manual_seed(whole_trial.integer(f"init.{technique.name}"))
             learn.model = technique.model(learn.model, context)
-    learn.model.to(dls.device, memory_format=devices.load(parts.device).memory_format)
+    learn.model.to(dls.device)
+    learn.opt = None  # made for the network as it was before surgery
     (learn.freeze if parts.phase.freeze else learn.unfreeze)()
     return learn
 
@@ -89,7 +94,9 @@ def check_arch(arch: str) -> None:
         raise AblateError(f"model.arch: timm has no architecture {arch!r}{hint}")
 
 
-def _vision_learner(dls: DataLoaders, model: Model, initial: bool, **kwargs: Any) -> Learner:
+def _vision_learner(
+    dls: DataLoaders, model: Model, initial: bool, network: dict[str, Any], **kwargs: Any
+) -> Learner:
     pretrained = initial and (model.pretrained or model.weights is not None)
     source: dict[str, Any] = {}
     if pretrained and model.weights:
@@ -97,7 +104,13 @@ def _vision_learner(dls: DataLoaders, model: Model, initial: bool, **kwargs: Any
             raise AblateError(f"model.weights: there is no file {model.weights}.")
         source = {"pretrained_cfg_overlay": {"file": model.weights}}
     try:
-        return vision_learner(dls, model.arch, normalize=False, pretrained=pretrained, **source, **kwargs)
+        return vision_learner(
+            dls, model.arch, normalize=False, pretrained=pretrained, **source, **network, **kwargs
+        )
+    except TypeError as error:
+        if not any(f"'{option}'" in str(error) for option in network):
+            raise
+        raise AblateError(f"model.arch: {model.arch} does not take {', '.join(network)}.") from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, UnicodeDecodeError) as error:
         if not pretrained:
             raise
@@ -113,10 +126,10 @@ def _vision_learner(dls: DataLoaders, model: Model, initial: bool, **kwargs: Any
         raise AblateError(_no_weights(model.arch, error)) from error
 
 
-def _refuse_unloaded(body: nn.Module, model: Model, seed: int) -> None:
+def _refuse_unloaded(body: nn.Module, model: Model, network: dict[str, Any], seed: int) -> None:
     """Raise unless every weight matrix came from the file; timm only warns of those it did not find."""
     torch.manual_seed(seed)
-    fresh = timm.create_model(model.arch, pretrained=False, num_classes=0).state_dict()
+    fresh = timm.create_model(model.arch, pretrained=False, num_classes=0, **network).state_dict()
     untouched = [name for name, p in body.named_parameters() if p.ndim > 1 and torch.equal(p, fresh[name])]
     if untouched:
         raise AblateError(

@@ -67,6 +67,7 @@ class Parts:
             pixel_mean=self.pixel_mean,
             pixel_std=self.pixel_std,
             train_targets=targets,
+            classes=self.items.classes,
         )
 
     def side(self, split: str) -> Chosen:

@@ -27,11 +27,12 @@ from ablate.errors import AblateError, StageStopped
 from ablate.recipe.schema import Data, Model, Phase
 from ablate.streams import Streams
 from ablate.study.job import Job
+from ablate.techniques import compose
 from ablate.training.best import BestEpochs, weights_for
 from ablate.training.callbacks import SingleBatch
 from ablate.training.checkpoint import Checkpoints
 from ablate.training.data import dataloaders
-from ablate.training.fit import EpochLog, Report, SeedEpochs, find_rate, fit_phase
+from ablate.training.fit import EpochLog, Report, SeedEpochs, find_rate, fit_phase, peak_rates
 from ablate.training.learner import build_learner, quiet
 from ablate.training.parts import Parts
 from ablate.training.predict import predict, write_predictions
@@ -84,7 +85,7 @@ def build_parts(job: Job, settings: dict[str, Any]) -> Parts:
     fold = make_folds(items, data)[job.fold].without(job.skipped)
     model = settings["model"]
     return Parts(
-        model=Model(arch=model["arch"], pretrained=model["pretrained"], weights=job.weights),
+        model=Model.model_validate(model | {"weights": job.weights}),
         phase=Phase.model_validate(settings["phase"]),
         on={t["name"]: techniques.build(t["name"], t["options"]) for t in settings["techniques"]},
         streams=Streams(settings["seed"], settings["phase"]["name"], settings["salt"]),
@@ -121,7 +122,11 @@ def _fit(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
     start = checkpoints.start_epoch
     learn = _ready_learner(job, parts, resumes=start > 0)
     callbacks = [SeedEpochs(parts.streams), log, best, checkpoints]
-    finite = fit_phase(learn, parts.phase, _rate(job, parts.phase), callbacks, start)
+    context = parts.context
+    peaks = peak_rates(_rate(job, parts.phase), len(learn.opt.param_lists))
+    rates = compose.rates(parts.active, peaks, context)
+    schedule = compose.schedule(parts.active, context)
+    finite = fit_phase(learn, parts.phase, rates, callbacks, start, schedule)
     if checkpoints.stopped:
         raise StageStopped(f"{job.label}: stopped after epoch {int(learn.epoch) + 1}.")
     log.write(folder)
@@ -182,9 +187,13 @@ def _preflight(job: Job, folder: Path, report: Report, stopping: Stopping) -> Do
 def _rate(job: Job, phase: Phase) -> float | list[float]:
     found = job.settings["lr_from"]
     if found is not None:
-        return float(json.loads(sealed.read(Path(job.parents[found]), RATE))["lr"])
-    assert phase.lr != "find"
-    return phase.lr  # pyright: ignore[reportReturnType]
+        rate = float(json.loads(sealed.read(Path(job.parents[found]), RATE))["lr"])
+    elif isinstance(phase.lr, list):
+        return phase.lr
+    else:
+        assert phase.lr != "find"
+        rate = phase.lr
+    return rate if phase.lr_spread == 1 else [rate / phase.lr_spread, rate]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -40,7 +40,7 @@ def fit(
     best = Fixed(made.side("valid"))
     checkpoints = Checkpoints(folder, best, stopping)
     learn = quiet(build_learner(made, dataloaders(made)))
-    fit_phase(learn, made.phase, 1e-3, [best, checkpoints, *callbacks], checkpoints.start_epoch)
+    fit_phase(learn, made.phase, [1e-3, 1e-3], [best, checkpoints, *callbacks], checkpoints.start_epoch)
     return checkpoints
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import nn
 
 from ablate.training.data import dataloaders
-from ablate.training.fit import EpochLog, find_rate, fit_phase
+from ablate.training.fit import EpochLog, find_rate, fit_phase, peak_rates
 from ablate.training.learner import build_learner, quiet
 
 
@@ -31,7 +31,7 @@ def ignore(_message: object) -> None:
 def logged_fit(learn, phase, rate, report=ignore) -> tuple[EpochLog, bool]:
     """Fit a phase, and give its log and whether the loss stayed finite."""
     log = EpochLog(phase.name, report)
-    return log, fit_phase(learn, phase, rate, [log])
+    return log, fit_phase(learn, phase, peak_rates(rate, len(learn.opt.param_lists)), [log])
 
 
 def no_dropout(model: nn.Module) -> nn.Module:

@@ -180,7 +180,7 @@ def test_two_phases_through_files_equal_two_in_one_learner(parts, tmp_path: Path
     first, second = parts("head", **phases), parts("body", **phases)
 
     whole = quiet(build_learner(first, dataloaders(first)))
-    fit_phase(whole, first.phase, 1e-3, [])
+    fit_phase(whole, first.phase, [1e-3, 1e-3], [])
     save(whole, tmp_path / "first")
     later = quiet(build_learner(second, dataloaders(second)))
     load_weights(later, tmp_path / "first")
@@ -203,11 +203,11 @@ def test_a_frozen_part_stays_as_it_was(parts, tmp_path: Path):
     """Loaded weights and a fresh optimizer: what is frozen has no gradient, and so no weight decay."""
     first, second = parts("body"), parts("head")
     trained = quiet(build_learner(first, dataloaders(first)))
-    fit_phase(trained, first.phase, 1e-3, [])
+    fit_phase(trained, first.phase, [1e-3, 1e-3], [])
     save(trained, tmp_path / "first")
     frozen = quiet(build_learner(second, dataloaders(second)))
     load_weights(frozen, tmp_path / "first")
-    fit_phase(frozen, second.phase, 1e-2, [])
+    fit_phase(frozen, second.phase, [1e-2, 1e-2], [])
     before, after = dict(trained.model.named_parameters()), dict(frozen.model.named_parameters())
     still = {name for name in before if torch.equal(before[name], after[name])}
     assert still == {name for name, parameter in after.items() if not parameter.requires_grad}
