@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from ablate import techniques
 from ablate.recipe.load import Document, Location
 from ablate.recipe.problems import Problem, from_pydantic, suggestion
-from ablate.recipe.schema import RecipeFields
+from ablate.recipe.schema import Phase, RecipeFields
 from ablate.techniques import compose
 from ablate.techniques.base import Technique
 
@@ -49,6 +49,21 @@ def phase_name_problems(recipe: RecipeFields) -> Iterator[Problem]:
                 yield Problem(
                     location, f"names a phase {name!r} that does not exist{suggestion(name, phases)}"
                 )
+
+
+def conflict_problems(on: Mapping[str, Technique], phases: Sequence[Phase], where: str) -> Iterator[Problem]:
+    """Techniques of a variant that cannot work in one of its phases, or not together."""
+    for phase in phases:
+        active = [technique for technique in on.values() if technique.active_in(phase.name)]
+        conflict = compose.conflict(active)
+        if conflict:
+            yield Problem(("techniques",), f"in phase {phase.name}{where}: {conflict}")
+            return
+        for technique in active:
+            complaint = technique.complaint(phase)
+            if complaint:
+                yield Problem(("techniques", technique.name), f"in phase {phase.name}{where}: {complaint}")
+                return
 
 
 def _phase_option(technique: str, options: dict[str, Any], phase: str) -> Location:

@@ -11,6 +11,7 @@ from ablate.recipe.checks import phase_problems
 from ablate.recipe.problems import suggestion
 from ablate.recipe.recipe import Recipe
 from ablate.recipe.schema import Phase
+from ablate.recipe.technique_checks import conflict_problems
 from ablate.study import design
 from ablate.techniques import compose
 from ablate.techniques.base import Technique
@@ -85,4 +86,6 @@ def work_out(recipe: Recipe, variant: design.Variant) -> Setting:
     built = {name: techniques.build(name, changed.techniques.get(name, {}) | own) for name, own in on.items()}
     phases = resolved_phases(changed, built.values())
     recipe.complain(phase_problems(changed, phases, variant.name))
+    where = "" if variant.name == "baseline" else f" of {variant.name}"
+    recipe.complain(list(conflict_problems(built, phases, where)))
     return Setting(variant, changed, built, phases)

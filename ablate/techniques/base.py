@@ -98,7 +98,9 @@ class Technique(BaseModel):
     structural: ClassVar[frozenset[str]] = frozenset()
     """Options whose whole effect is on the list of phases or on where the technique is active."""
     replaces_loss: ClassVar[bool] = False
-    """Whether `loss` puts another loss in the place of the one that it is given, which one technique may."""
+    """Whether `loss` puts another loss in the place of the one that it is given."""
+    exclusive: ClassVar[str] = ""
+    """What else it does that one technique of a phase may do alone: `average the weights`."""
 
     def active_in(self, phase: str) -> bool:
         """Whether the technique does anything in a phase."""
@@ -167,6 +169,20 @@ class Technique(BaseModel):
     def predict(self, predictor: Predictor, context: Context) -> Predictor:
         """Wrap how the probabilities of a set of items come about."""
         return predictor
+
+    def complaint(self, phase: Phase) -> str | None:
+        """What of the options cannot work in a phase in which it is active, as a sentence for planning."""
+        return None
+
+    def claims(self) -> list[str]:
+        """What it does that only one technique of a phase may do, as verbs."""
+        claimed = {
+            "replace the loss": self.replaces_loss,
+            "set the rates": self.overrides("schedule"),
+            "choose the training order": self.overrides("sampler"),
+            self.exclusive: bool(self.exclusive),
+        }
+        return [what for what, does in claimed.items() if does]
 
     def overrides(self, hook: str) -> bool:
         """Whether this technique has a hook of its own."""

@@ -5,8 +5,7 @@
 3. Mixing weighs the loss of both labels; label smoothing replaces the loss below it, so the two combine
    exactly.
 4. Geometries multiply into one matrix, colours into one table (`ablate.data.draws`); one technique may crop.
-5. One technique may put another loss in the place of cross-entropy.
-6. One technique may say how the rates move through a phase.
+5. What a technique claims, such as the loss or the schedule, no other of the same phase may claim.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ablate.errors import AblateError
 from ablate.recipe.schema import Phase
 from ablate.techniques.base import Context, Predictor, Schedule, Technique
 
@@ -22,6 +20,17 @@ from ablate.techniques.base import Context, Predictor, Schedule, Technique
 def ordered(techniques: Iterable[Technique]) -> list[Technique]:
     """Rule 1."""
     return sorted(techniques, key=lambda technique: (technique.order, technique.name))
+
+
+def conflict(techniques: Iterable[Technique]) -> str | None:
+    """What two techniques that are active together cannot both do, as a sentence (rule 5)."""
+    first: dict[str, str] = {}
+    for technique in ordered(techniques):
+        for claim in technique.claims():
+            if claim in first:
+                return f"{first[claim]} and {technique.name} both {claim}; turn one of them off."
+            first[claim] = technique.name
+    return None
 
 
 def edit_phases(techniques: Iterable[Technique], phases: Sequence[Phase]) -> list[Phase]:
@@ -73,20 +82,14 @@ def rates(techniques: Iterable[Technique], base: list[float], context: Context) 
 
 
 def schedule(techniques: Iterable[Technique], context: Context) -> Schedule | None:
-    """The one schedule of a phase, if any (rule 6)."""
-    found = {t.name: own for t in ordered(techniques) if (own := t.schedule(context)) is not None}
-    if len(found) > 1:
-        raise AblateError(f"{' and '.join(found)} both set the rates; turn one of them off.")
-    return next(iter(found.values()), None)
+    """The schedule of a phase, if a technique has one (rule 5)."""
+    found = (technique.schedule(context) for technique in ordered(techniques))
+    return next((own for own in found if own is not None), None)
 
 
 def loss(techniques: Iterable[Technique], base: Any, context: Context) -> Any:
-    """The loss of a phase, each technique around that of the one before (rule 5)."""
-    techniques = ordered(techniques)
-    replacing = [technique.name for technique in techniques if technique.replaces_loss]
-    if len(replacing) > 1:
-        raise AblateError(f"{' and '.join(replacing)} both replace the loss; turn one of them off.")
-    for technique in techniques:
+    """The loss of a phase, each technique around that of the one before."""
+    for technique in ordered(techniques):
         base = technique.loss(base, context)
     return base
 

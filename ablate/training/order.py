@@ -12,20 +12,14 @@ import numpy as np
 from ablate.data.chosen import Chosen
 from ablate.data.sharded import ShardItems
 from ablate.data.streaming import fetching, stream_order
-from ablate.errors import AblateError
 from ablate.streams import Streams
-from ablate.techniques import compose
 from ablate.training.parts import Parts
 
 Order = Callable[[int], "np.ndarray | None"]
 
 
 def training_order(parts: Parts) -> Order | None:
-    """Gives the positions to visit in an epoch; None, or a rule that gives None, leaves them to the loader.
-
-    Raises:
-        AblateError: More than one technique chooses the order.
-    """
+    """Gives the positions to visit in an epoch; None, or a rule that gives None, leaves it to the loader."""
     own = _own(parts)
     if parts.stream is None:
         return own
@@ -77,10 +71,5 @@ class Fetch:
 
 
 def _own(parts: Parts) -> Order | None:
-    own = [technique for technique in compose.ordered(parts.active) if technique.overrides("sampler")]
-    if len(own) > 1:
-        names = " and ".join(technique.name for technique in own)
-        raise AblateError(
-            f"phase {parts.phase.name}: {names} both choose the training order; turn one of them off."
-        )
+    own = [technique for technique in parts.active if technique.overrides("sampler")]
     return partial(own[0].sampler, parts.context) if own else None

@@ -123,3 +123,68 @@ def test_a_technique_that_is_off_in_the_phase_takes_no_part(make_parts: Callable
         learn.fit(1, cbs=SingleBatch())
         weights.append(torch.cat([weight.detach().flatten() for weight in learn.model.parameters()]))
     assert torch.equal(*weights)
+
+
+class Rates(Technique):
+    name: ClassVar[str] = "rates_a"
+
+    def schedule(self, context: Context) -> Any:
+        return lambda position: 0.5
+
+
+class OtherRates(Rates):
+    name: ClassVar[str] = "rates_b"
+
+
+class Order(Technique):
+    name: ClassVar[str] = "order_a"
+
+    def sampler(self, context: Context, epoch: int) -> Any:
+        return None
+
+
+class OtherOrder(Order):
+    name: ClassVar[str] = "order_b"
+
+
+class Replaces(Marked):
+    name: ClassVar[str] = "loss_a"
+    replaces_loss: ClassVar[bool] = True
+
+
+class AlsoReplaces(Replaces):
+    name: ClassVar[str] = "loss_b"
+
+
+@pytest.mark.parametrize(
+    ("two", "what"),
+    [
+        ((Rates(), OtherRates()), "rates_a and rates_b both set the rates"),
+        ((Order(), OtherOrder()), "order_a and order_b both choose the training order"),
+        ((Replaces(), AlsoReplaces()), "loss_a and loss_b both replace the loss"),
+    ],
+)
+def test_what_only_one_may_do_two_cannot(two: tuple[Technique, ...], what: str):
+    assert compose.conflict(two) == f"{what}; turn one of them off."
+    assert compose.conflict(two[:1]) is None
+    assert compose.conflict([Rates(), Order(), Replaces()]) is None
+
+
+class Counts(Technique):
+    name: ClassVar[str] = "counts"
+
+    def metrics(self, context: Context) -> list[Any]:
+        from fastai.learner import AvgMetric
+        from fastai.metrics import RocAucBinary, error_rate
+
+        return [AvgMetric(error_rate), RocAucBinary()]
+
+
+class AlsoCounts(Counts):
+    name: ClassVar[str] = "counts_too"
+
+
+def test_a_metric_that_two_ask_for_is_recorded_once(make_parts):
+    made = make_parts(Counts(), AlsoCounts())
+    names = [metric.name for metric in compose.metrics(made.on.values(), made.context)]
+    assert names == ["error_rate", "roc_auc_score"]

@@ -157,3 +157,25 @@ def test_the_finder_leaves_the_weights_as_they_were(parts, tmp_path: Path):
     rate = find_rate(learn, tmp_path)
     assert 1e-7 < rate < 10
     assert all(torch.equal(tensor, before[name]) for name, tensor in learn.model.state_dict().items())
+
+
+def test_a_schedule_moves_every_groups_rate_by_epoch_and_step(parts):
+    made = parts("body", phases__1__epochs=3)
+    learn = quiet(build_learner(made, dataloaders(made)))
+    log, peaks = EpochLog(made.phase.name, ignore), [1e-4, 1e-2]
+    assert fit_phase(learn, made.phase, peaks, [log], schedule=lambda position: 1 / (1 + position))
+    steps = len(learn.dls.train)
+    positions = [epoch + step / steps for epoch in range(3) for step in range(steps)]
+    assert [step["lr"] for step in log.steps] == pytest.approx([1e-2 / (1 + x) for x in positions], rel=1e-12)
+    assert [step["lr_body"] for step in log.steps] == pytest.approx(
+        [1e-4 / (1 + x) for x in positions], rel=1e-12
+    )
+
+
+def test_peak_rates_are_those_of_fastais_slices(parts):
+    made = parts("body")
+    learn = quiet(build_learner(made, dataloaders(made)))
+    learn.opt.set_hyper("lr", slice(1e-5, 2e-3))
+    assert [group["lr"] for group in learn.opt.hypers] == peak_rates([1e-5, 2e-3], 2)
+    assert peak_rates(1e-3, 3) == [1e-3] * 3
+    assert peak_rates([1e-4, 1e-2], 3) == pytest.approx([1e-4, 1e-3, 1e-2])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import timm
@@ -10,6 +12,7 @@ import torch
 from fastai.data.transforms import Normalize
 from fastai.optimizer import RMSProp
 from safetensors.torch import save_file
+from timm.layers import DropPath
 from torch import nn
 
 from ablate.errors import AblateError
@@ -127,3 +130,47 @@ def test_techniques_change_the_network_and_the_optimizer(parts):
     assert "sqr_avg" not in learns[1].opt.state_dict()["hypers"][0]
     assert "mom" in learns[1].opt.hypers[0]
     assert learns[0].opt is not None
+
+
+class Finer(Technique):
+    """Three groups of parameters in the place of two, drop-path, and a layer of its own as the last."""
+
+    name: ClassVar[str] = "finer"
+
+    def network(self, context: Any) -> dict[str, Any]:
+        return {"drop_path_rate": 0.25}
+
+    def splitter(self, splitter: Any, context: Any) -> Any:
+        def split(model: nn.Module) -> list[list[nn.Parameter]]:
+            body, head = splitter(model)
+            return [body[:2], body[2:], head]
+
+        return split
+
+    def model(self, model: Any, context: Any) -> Any:
+        model[1][-1] = nn.Linear(model[1][-1].in_features, context.n_classes)
+        return model
+
+
+def test_a_technique_makes_the_network_and_groups_its_parameters(parts):
+    made = parts("body")
+    made = dataclasses.replace(made, on=dict(made.on) | {"finer": Finer()})
+    learn = build_learner(made, dataloaders(made))
+    rates = [module.drop_prob for module in learn.model.modules() if isinstance(module, DropPath)]
+    assert max(rates) == pytest.approx(0.25, abs=0.1)
+    assert [len(group) > 0 for group in learn.opt.param_lists] == [True] * 3
+    trained = {id(p) for group in learn.opt.param_lists for p in group}
+    assert trained == {id(p) for p in learn.model.parameters()}  # the new layer too, the old one no more
+
+
+def test_an_option_that_an_architecture_lacks_is_named(parts):
+    class Odd(Technique):
+        name: ClassVar[str] = "odd"
+
+        def network(self, context: Any) -> dict[str, Any]:
+            return {"no_such_option": 1}
+
+    made = parts("body")
+    made = dataclasses.replace(made, on={"odd": Odd()})
+    with pytest.raises(AblateError, match=r"model\.arch: test_efficientnet does not take no_such_option"):
+        build_learner(made, dataloaders(made))

@@ -13,7 +13,6 @@ from ablate.data.float_table import FloatTable
 from ablate.data.pixels import Pixels
 from ablate.data.presize import Presize
 from ablate.errors import AblateError
-from ablate.techniques import Technique
 from ablate.training.data import Open, datablock, dataloaders
 
 
@@ -62,23 +61,3 @@ def test_normalization_is_there_only_when_on(parts):
 def test_a_batch_larger_than_the_training_split_is_refused(parts):
     with pytest.raises(AblateError, match="batch_size: 19 is more than the 18 training images"):
         dataloaders(parts(batch_size=19))
-
-
-class Sampler(Technique):
-    name = "sampler_a"
-
-    def sampler(self, context, epoch):
-        return np.arange(6)
-
-
-class Other(Sampler):
-    name = "sampler_b"
-
-
-def test_two_techniques_cannot_both_choose_the_order(parts):
-    import dataclasses
-
-    made = parts()
-    both = dataclasses.replace(made, on={"sampler_a": Sampler(), "sampler_b": Other()})
-    with pytest.raises(AblateError, match="sampler_a and sampler_b both choose the training order"):
-        dataloaders(both)
