@@ -1,4 +1,4 @@
-"""What the report says about classes and single images: confusions, recalls, changed predictions."""
+"""What the report says about classes and single images: confusions, scores, changed predictions."""
 
 from __future__ import annotations
 
@@ -36,6 +36,24 @@ def confusions(study: StudyFiles) -> list[tuple[str, Table]]:
         np.fill_diagonal(shades, -np.diag(shades))  # what is right is shaded in another colour
         found.append((variant, Table(["true \\ predicted", *names], rows, (-shades).tolist())))
     return found
+
+
+def class_reports(study: StudyFiles) -> dict[str, Table]:
+    """Precision, recall and F1 by class, per variant, in percent; empty where there are many classes."""
+    outcomes = study.outcomes
+    if outcomes is None or outcomes.classes > MOST_CLASSES:
+        return {}
+    images = [f"{count:,}" for count in outcomes.class_counts]
+    return {
+        variant: Table(
+            ["class", "images", "precision", "recall", "F1"],
+            [
+                [class_name(study, label), images[label], *map(_percent, line)]
+                for label, line in enumerate(outcomes.class_report(variant))
+            ],
+        )
+        for variant in shown_variants(study)
+    }
 
 
 def confused_pairs(study: StudyFiles, top: int = 20) -> Table | None:

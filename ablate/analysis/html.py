@@ -56,7 +56,9 @@ def contents(study: StudyFiles) -> dict[str, Any]:
         "one_seed": bool(len(found)) and int(found["n_seeds"].max()) == 1,
         "scores": sections.scores(study),
         "curves": curves(study),
+        "validated": study.validation_items() > 0,
         "confusions": by_class.confusions(study),
+        "reports": by_class.class_reports(study),
         "pairs": by_class.confused_pairs(study),
         "many_classes": study.outcomes is not None and study.outcomes.classes > by_class.MOST_CLASSES,
         "classes": study.outcomes.classes if study.outcomes else 0,
@@ -106,12 +108,8 @@ def forest(study: StudyFiles) -> Markup:
 def curves(study: StudyFiles) -> Markup | None:
     """Learning curves of all variants; None without a history."""
     history = study.history
-    if history is None or history.empty or not {study.metric, "accuracy", "valid_loss"} & set(history):
-        return None
-    usable = study.metric in history and history[study.metric].notna().any()
-    wanted = study.metric if usable else "accuracy"
-    shown = wanted if wanted in history and history[wanted].notna().any() else "valid_loss"
-    if shown not in history or history[shown].isna().all():
+    shown = None if history is None else plots.curve_in(history, study.metric, "accuracy")
+    if history is None or shown is None:
         return None
     ends = [
         f"{', '.join(variants)} ends at {level(float(mean.iloc[-1]), shown)}"

@@ -65,10 +65,20 @@ class Outcomes:
 
     def confusion(self, variant: str) -> np.ndarray:
         """Of the items of each class (row), the share that was given each class (column); (K, K)."""
+        table = self._confused(variant)
+        return _ratio(table, table.sum(axis=1, keepdims=True))
+
+    def class_report(self, variant: str) -> np.ndarray:
+        """Precision, recall and F1 of each class over all trials, (K, 3); NaN where nothing says."""
+        table = self._confused(variant)
+        hits, given, there = table.diagonal(), table.sum(axis=0), table.sum(axis=1)
+        return np.stack([_ratio(hits, given), _ratio(hits, there), _ratio(2 * hits, given + there)], axis=1)
+
+    def _confused(self, variant: str) -> np.ndarray:
+        """How often items of each class (row) were given each class (column); (K, K)."""
         rows = self.variant == self.variants.index(variant)
         cell = self.target[rows] * self.classes + self.pred[rows]
-        table = _count(cell, self.classes**2).reshape(self.classes, self.classes)
-        return _ratio(table, table.sum(axis=1, keepdims=True))
+        return _count(cell, self.classes**2).reshape(self.classes, self.classes)
 
     def mistakes(self) -> pd.DataFrame:
         """Mistakes per trial: a row per pair of classes, `target, pred`, then a column per variant.
@@ -213,7 +223,9 @@ def _encoded(column: pa.ChunkedArray) -> pa.DictionaryArray:
 
 def _confidence(path: Path, known: set[str], keep: np.ndarray, pred: np.ndarray) -> np.ndarray | None:
     """The probability of the predicted class, read a few columns at a time: all may not fit in memory."""
-    if "p_target" in known:  # p_0, p_1, … are then the most probable classes, whichever they are
+    if "p_top_1" in known:
+        return pq.read_table(path, columns=["p_top_1"])["p_top_1"].to_numpy()[keep]
+    if "p_target" in known:  # tables from elsewhere may have the top probabilities under p_0, p_1, …
         return None
     labels = [label for label in np.unique(pred).tolist() if f"p_{label}" in known]
     if not labels:

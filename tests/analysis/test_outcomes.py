@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import confusion_matrix, recall_score
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, recall_score
 
 from ablate.analysis import outcomes as module
 from ablate.analysis.outcomes import Outcomes, read_outcomes
@@ -38,6 +38,8 @@ def test_recalls_and_confusions_are_those_of_scikit_learn(tmp_path: Path, study:
         assert found.recalls()[number] == pytest.approx(expected)
         expected = confusion_matrix(rows["target"], rows["pred"], normalize="true")
         assert found.confusion(variant) == pytest.approx(expected)
+        precision, recall, f1, _ = precision_recall_fscore_support(rows["target"], rows["pred"])
+        assert found.class_report(variant) == pytest.approx(np.stack([precision, recall, f1], axis=1))
 
 
 def test_a_class_that_is_missing_has_no_recall(tmp_path: Path, study: Tables):
@@ -46,6 +48,7 @@ def test_a_class_that_is_missing_has_no_recall(tmp_path: Path, study: Tables):
     assert found is not None
     assert np.isnan(found.recalls()[:, 3:]).all()
     assert np.isnan(found.confusion("baseline")[3:]).all()
+    assert np.isnan(found.class_report("baseline")[3:]).all()
     assert found.class_counts.sum() == 60
     assert found.class_counts[3:].tolist() == [0, 0]
 
