@@ -42,6 +42,27 @@ SQUARE = Square()
 
 
 @dataclass(frozen=True)
+class Tile:
+    """A square at a fixed place; nothing is drawn.
+
+    Args:
+        x: Where it lies from left to right, as a share of the free room.
+        y: Where it lies from top to bottom, likewise.
+        side: In pixels; None for the image's shorter side.
+    """
+
+    x: float = 0.5
+    y: float = 0.5
+    side: int | None = None
+    name: str = "tile"
+    draws: int = 0
+
+    def box(self, place: Sequence[float], width: int, height: int) -> Box:
+        side = self.side or min(width, height)
+        return round(self.x * (width - side)), round(self.y * (height - side)), side, side
+
+
+@dataclass(frozen=True)
 class RandomResizedCrop:
     """A box of random area and aspect ratio at a random place, as torchvision's class of that name has it.
 
@@ -76,3 +97,28 @@ class RandomResizedCrop:
         elif width / height > wide:
             w = max(round(height * wide), 1)
         return (width - w) // 2, (height - h) // 2, w, h
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """A square of random side at a random place.
+
+    Args:
+        scale: From which to which share of the image's shorter side, drawn evenly.
+        in_square: Cut from the largest square, which is placed first; else from the whole image.
+    """
+
+    scale: tuple[float, float] = (0.75, 1.0)
+    in_square: bool = False
+    name: str = "random_crop"
+    draws: int = 5
+
+    def box(self, place: Sequence[float], width: int, height: int) -> Box:
+        small, large = self.scale
+        left, top = 0, 0
+        x, y, share, *within = place
+        if self.in_square:
+            left, top, width, height = SQUARE.box(place, width, height)
+            x, y = within
+        side = max(round(min(width, height) * (small + (large - small) * share)), 1)
+        return left + int(x * (width - side + 1)), top + int(y * (height - side + 1)), side, side

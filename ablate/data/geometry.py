@@ -36,6 +36,22 @@ def chosen(uniform: np.ndarray, p: float, value: np.ndarray, neutral: float) -> 
     return np.where(uniform < p, value, neutral)
 
 
+def normals(uniforms: np.ndarray) -> np.ndarray:
+    """Standard normal numbers from uniforms in [0, 1) of the same shape, by the inverse distribution."""
+    from scipy.special import ndtri
+
+    return ndtri(np.maximum(uniforms, 2.0**-54))  # zero would be minus infinity
+
+
+def symmetries(which: np.ndarray) -> np.ndarray:
+    """The square's symmetries by their numbers, 0 to 7, shape (n,), as matrices; 0 leaves all as it is."""
+    x = np.array([1.0, -1, 1, -1, -1, 1, 1, -1])[which]
+    y = np.array([1.0, 1, -1, 1, -1, -1, 1, -1])[which]
+    straight = np.array([1.0, 1, 1, 0, 1, 0, 0, 0])[which]
+    zero, turned = np.zeros_like(x), 1 - straight
+    return affine(x * straight, x * turned, zero, y * turned, y * straight, zero)
+
+
 @dataclass(frozen=True)
 class Flip:
     """Mirror left and right with probability `p`."""
@@ -59,12 +75,19 @@ class Dihedral:
     draws: int = 2
 
     def matrices(self, uniforms: np.ndarray) -> np.ndarray:
-        which = np.where(uniforms[:, 0] < self.p, (uniforms[:, 1] * 8).astype(np.intp), 0)
-        x = np.array([1.0, -1, 1, -1, -1, 1, 1, -1])[which]
-        y = np.array([1.0, 1, -1, 1, -1, -1, 1, -1])[which]
-        straight = np.array([1.0, 1, 1, 0, 1, 0, 0, 0])[which]
-        zero, turned = np.zeros_like(x), 1 - straight
-        return affine(x * straight, x * turned, zero, y * turned, y * straight, zero)
+        return symmetries(np.where(uniforms[:, 0] < self.p, (uniforms[:, 1] * 8).astype(np.intp), 0))
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """One of the square's eight symmetries, always the same; nothing is drawn. 0 leaves all as it is."""
+
+    which: int
+    name: str = "symmetry"
+    draws: int = 0
+
+    def matrices(self, uniforms: np.ndarray) -> np.ndarray:
+        return symmetries(np.full(len(uniforms), self.which))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 A mixing technique gives `MixBatches` callbacks. The callback turns a batch's targets `y` into `y, partner's
 y, weight`, one of each per item, and the loss into one that weighs both; so a batch can still be split into
 micro-batches afterwards. Where several mixing techniques are on, one of them is chosen for each batch.
+Only the images are mixed: of a batch with further inputs, such as metadata, those stay as they are.
 """
 
 from __future__ import annotations
@@ -25,6 +26,11 @@ class Mixer(Protocol):
     """How one technique mixes: draws on the host, fixed-shape tensor operations on the device."""
 
     name: ClassVar[str]
+
+    @property
+    def weight(self) -> float:
+        """How often it is chosen, relative to the others."""
+        ...
 
     def mix(self, x: Tensor, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """A batch (n, c, h, w) to the mixed one, each item's partner (n,), and the item's own share (n,)."""
@@ -65,7 +71,7 @@ class MixedLoss:
 
 
 class MixBatches(Callback):
-    """Mix every training batch by one of several mixers, chosen evenly.
+    """Mix every training batch by one of several mixers, chosen by their weights.
 
     Args:
         mixers: The mixers to choose from.
@@ -93,8 +99,7 @@ class MixBatches(Callback):
 
     def before_batch(self) -> None:
         epoch, batch = int(self.learn.epoch), int(self.learn.iter)
-        choice = self._streams.generator("mix", epoch, batch).integers(len(self.mixers))
-        mixer = self.mixers[choice]
+        mixer = chosen(self.mixers, self._streams.generator("mix", epoch, batch))
         rng = self._streams.generator(f"mix.{mixer.name}", epoch, batch)
         x, y = self.learn.xb[0], self.learn.yb[0]
         mixed, partner, share = mixer.mix(x, rng)
@@ -102,7 +107,9 @@ class MixBatches(Callback):
         self.learn.yb = (y, y[partner], share)
 
 
-def folded_beta(alpha: float, count: int, rng: np.random.Generator) -> np.ndarray:
-    """`count` draws of max(λ, 1 − λ) with λ ~ Beta(alpha, alpha): the larger share stays the image's own."""
-    draws = rng.beta(alpha, alpha, size=count)
-    return np.maximum(draws, 1 - draws)
+def chosen(mixers: Sequence[Mixer], rng: np.random.Generator) -> Mixer:
+    """One of some mixers, drawn by their weights."""
+    weights = np.array([mixer.weight for mixer in mixers])
+    if (weights == weights[0]).all():  # the same choice whatever the equal weights are
+        return mixers[int(rng.integers(len(mixers)))]
+    return mixers[int(rng.choice(len(mixers), p=weights / weights.sum()))]

@@ -10,10 +10,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import ks_2samp
+from scipy.stats import ks_2samp, kstest
 from torchvision.transforms import RandomResizedCrop as Torchvisions
 
-from ablate.data.crops import SQUARE, RandomResizedCrop
+from ablate.data.crops import SQUARE, RandomCrop, RandomResizedCrop
 
 N = 4000
 SIDES = st.integers(1, 700)
@@ -134,3 +134,58 @@ def test_the_square_is_the_shorter_side_anywhere_along_the_longer(
     assert wide == high == min(width, height)
     assert abs(left - x * (width - wide)) <= 0.5
     assert abs(top - y * (height - high)) <= 0.5
+
+
+def documents_boxes(width: int, height: int, n: int = N) -> np.ndarray:
+    """The cassava document's: a random square, then 75-100% of its side; offsets are even whole numbers."""
+    rng = np.random.default_rng(1)
+    side = min(width, height)
+    boxes = []
+    for _ in range(n):
+        left, top = rng.integers(0, width - side + 1), rng.integers(0, height - side + 1)
+        small = round(rng.uniform(0.75 * side, side))
+        x, y = rng.integers(0, side - small + 1, 2)
+        boxes.append((left + x, top + y, small, small))
+    return np.array(boxes)
+
+
+@pytest.mark.parametrize("sides", [(800, 600), (600, 800), (600, 600)], ids=str)
+def test_a_crop_within_the_random_square_is_the_documents(sides: tuple[int, int]):
+    crop = RandomCrop((0.75, 1), in_square=True)
+    ours = np.array([crop.box(place, *sides) for place in np.random.default_rng(0).random((N, 5)).tolist()])
+    for column, other in zip(ours.T, documents_boxes(*sides).T, strict=True):
+        assert ks_2samp(column, other, method="asymp").pvalue > 1e-4
+    squares = np.array([SQUARE.box(p, *sides) for p in np.random.default_rng(0).random((N, 5)).tolist()])
+    assert (ours[:, :2] >= squares[:, :2]).all()
+    assert (ours[:, :2] + ours[:, 2:] <= squares[:, :2] + squares[:, 2:]).all()
+
+
+def test_a_crop_of_one_side_lies_anywhere_in_the_image():
+    """512 of 600 pixels at a uniform place, as Keras' RandomCrop(512, 512) has it."""
+    crop = RandomCrop((512 / 600, 512 / 600))
+    places = np.random.default_rng(0).random((N, 5)).tolist()
+    left, top, wide, high = np.array([crop.box(place, 800, 600) for place in places]).T
+    assert set(wide) == set(high) == {512}
+    jitter = np.random.default_rng(2).random(N)
+    assert kstest((left + jitter) / 289, "uniform").pvalue > 1e-3
+    assert kstest((top + jitter) / 89, "uniform").pvalue > 1e-3
+    assert (left.min(), left.max(), top.min(), top.max()) == (0, 288, 0, 88)
+
+
+def test_sides_are_even_in_their_range():
+    crop = RandomCrop((0.5, 0.9))
+    places = np.random.default_rng(0).random((N, 5)).tolist()
+    shares = np.array([crop.box(place, 5000, 4000)[2] for place in places]) / 4000
+    assert kstest(shares, "uniform", args=(0.5, 0.4)).pvalue > 1e-3
+
+
+@settings(max_examples=300)
+@given(SIDES, SIDES, st.tuples(*[UNIFORM] * 5), st.tuples(UNIFORM, UNIFORM), st.booleans())
+def test_a_random_square_lies_in_the_image(
+    width: int, height: int, place: tuple[float, ...], scale: tuple[float, float], within: bool
+):
+    low, high = sorted(scale)
+    left, top, wide, tall = RandomCrop((low, high), within).box(place, width, height)
+    assert 1 <= wide == tall <= min(width, height)
+    assert 0 <= left <= width - wide
+    assert 0 <= top <= height - tall

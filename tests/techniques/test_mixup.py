@@ -1,16 +1,17 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from scipy.integrate import quad
-from scipy.stats import beta, ks_2samp, kstest
+from scipy.stats import beta, chisquare, ks_2samp, kstest
 from timm.data import Mixup
 from torch.nn import functional
 
 from ablate.recipe.schema import Phase
-from ablate.techniques.mixup import FurtherPhase, MixUp, mixup
-from ablate.training.mixing import folded_beta
+from ablate.techniques.mixup import FurtherPhase, MixUp, folded_beta, mixup
 
 ALPHAS = [0.1, 0.2, 0.4, 1.0, 2.0]
 
@@ -127,3 +128,46 @@ def test_a_further_phase_follows_the_last_and_takes_its_settings():
     longer = MixUp(further=FurtherPhase(name="more", epochs=50, lr=1e-3)).edit_phases(phases)
     assert longer[:2] == phases
     assert longer[2] == Phase(name="more", epochs=50, size=64, lr=1e-3)
+
+
+@pytest.mark.parametrize("alpha", [0.4, 1.0, 2.0])
+def test_shares_that_are_not_folded_are_betas(alpha: float):
+    rng, technique = np.random.default_rng(3), MixUp(alpha=alpha, folded=False)
+    shares = []
+    for _ in range(100):
+        mixed, partner, share = technique.mix(one_channel_each(16), rng)
+        expected = soft_targets(partner, share)[:, :, None, None].expand_as(mixed)
+        torch.testing.assert_close(mixed, expected, rtol=0, atol=2e-7)
+        assert len(set(share.tolist())) == 16
+        shares.append(share.numpy())
+    assert kstest(np.concatenate(shares), beta(alpha, alpha).cdf).pvalue > 1e-3
+
+
+def test_the_defaults_draw_shares_and_then_an_order():
+    by_hand = np.random.default_rng(8)
+    drawn = by_hand.beta(0.4, 0.4, size=9)
+    order = by_hand.permutation(9)
+    _, partner, share = MixUp().mix(one_channel_each(9), np.random.default_rng(8))
+    assert partner.tolist() == order.tolist()
+    assert share.tolist() == np.maximum(drawn, 1 - drawn).astype(np.float32).tolist()
+
+
+def test_another_is_any_of_the_others_evenly():
+    n, rng = 5, np.random.default_rng(0)
+    counts = np.zeros((n, n))
+    for _ in range(2000):
+        _, partner, _ = MixUp(partner="other").mix(one_channel_each(n), rng)
+        counts[np.arange(n), partner.numpy()] += 1
+    assert (counts.diagonal() == 0).all()
+    others = counts[~np.eye(n, dtype=bool)].reshape(n, n - 1)
+    assert chisquare(others, axis=1).pvalue.min() > 1e-3
+    assert MixUp(partner="other").mix(one_channel_each(2), rng)[1].tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("partner", ["permutation", "other"])
+def test_a_lone_image_stays(partner: Any):
+    x = torch.randn(1, 3, 4, 4)
+    for folded in (True, False):
+        mixed, who, _ = MixUp(partner=partner, folded=folded).mix(x, np.random.default_rng(0))
+        assert who.tolist() == [0]
+        assert torch.equal(mixed, x)

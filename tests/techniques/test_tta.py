@@ -8,14 +8,17 @@ import numpy as np
 import pytest
 import torch
 from fastai.learner import Learner
+from pydantic import ValidationError
 from torch import Tensor
 
 from ablate.streams import Streams
+from ablate.techniques import compose
 from ablate.techniques.augment import Augment
 from ablate.techniques.base import View
 from ablate.techniques.label_smoothing import LabelSmoothing
 from ablate.techniques.normalize import Normalize
-from ablate.techniques.tta import TTA, combine
+from ablate.techniques.tile_tta import TileTTA
+from ablate.techniques.tta import TTA, augmentation, combine
 from ablate.training.data import dataloaders
 from ablate.training.learner import build_learner, quiet
 from ablate.training.parts import Parts
@@ -78,7 +81,7 @@ def test_every_copy_is_asked_for_once_and_combined(make_parts: Callable):
     for technique, transforms in [
         (TTA(n=3, beta=0.5), augment.item_transforms()),
         (TTA(n=3, beta=0.5, transforms="augment"), augment.item_transforms()),
-        (TTA(n=3, beta=0.5, transforms="flips"), TTA(transforms="flips")._source({}).item_transforms()),
+        (TTA(n=3, beta=0.5, transforms="flips"), augmentation("flips", {}).item_transforms()),
     ]:
         asked.clear()
         combined = technique.predict(predictor, make_parts(technique, augment).context)(View())
@@ -92,7 +95,7 @@ def test_every_copy_is_asked_for_once_and_combined(make_parts: Callable):
 def test_where_the_transforms_come_from(make_parts: Callable):
     def names(technique: TTA, *others: Any) -> list[str]:
         on = make_parts(technique, *others).on
-        return [transform.name for transform in technique._source(on).item_transforms()]
+        return [transform.name for transform in augmentation(technique.transforms, on).item_transforms()]
 
     everything = [transform.name for transform in Augment().item_transforms()]
     assert names(TTA()) == ["flip"]
@@ -160,3 +163,50 @@ def test_predicting_twice_gives_the_same(make_parts: Callable):
     np.testing.assert_array_equal(predict(learn, parts, items, PREDICTION), first)
     half = predict(learn, parts, items[:20], PREDICTION)
     np.testing.assert_allclose(half, first[:20], atol=1e-6)  # an item's draws are its own
+
+
+def symmetries(images: Tensor) -> list[Tensor]:
+    """All eight by hand: turned by quarters, each plain and mirrored."""
+    turned = [images.rot90(quarters, (2, 3)) for quarters in range(4)]
+    return [*turned, *(image.flip(3) for image in turned)]
+
+
+def test_dihedral_sees_each_symmetry_once(make_parts: Callable):
+    parts = make_parts(Augment(), Normalize(), TTA(transforms="dihedral"))
+    views = seen(parts)
+    plain = torch.cat([batch[0].as_subclass(Tensor) for batch in dataloaders(parts).valid])
+    assert len(views) == 8
+    assert {view.contiguous().numpy().tobytes() for view in views} == {
+        view.contiguous().numpy().tobytes() for view in symmetries(plain)
+    }
+
+
+@pytest.mark.parametrize("use_max", [False, True])
+def test_dihedral_combines_all_eight_evenly(use_max: bool, make_parts: Callable):
+    parts = make_parts(Normalize(), TTA(transforms="dihedral", use_max=use_max))
+    learn = learner(parts)
+    plain = torch.cat([batch[0].as_subclass(Tensor) for batch in learn.dls.valid])
+    learn.model.eval()
+    with torch.no_grad():
+        each = torch.stack([learn.model(view).softmax(1) for view in symmetries(plain)])
+    expected = each.mean(0)
+    if use_max:
+        expected = each.amax(0) / each.amax(0).sum(1, keepdim=True)
+    predicted = predict(learn, parts, parts.side("valid"), PREDICTION)
+    np.testing.assert_allclose(predicted, expected.numpy(), atol=1e-6)
+
+
+def test_dihedral_has_eight_views_that_weigh_the_same():
+    dihedral = TTA(transforms="dihedral")
+    assert (dihedral.n, dihedral.beta) == (8, 1 / 8)
+    assert TTA.model_validate(dihedral.model_dump()) == dihedral  # as a stage makes it again
+    assert TTA(transforms="dihedral", n=8) == dihedral
+    assert dihedral.identity({"augment": Augment()}) == dihedral.identity({})
+    for option in ({"n": 4}, {"beta": 0.25}):
+        with pytest.raises(ValidationError, match=f"{next(iter(option))} must be left out, or be"):
+            TTA.model_validate({"transforms": "dihedral"} | option)
+
+
+def test_it_is_refused_beside_tiles():
+    conflict = compose.conflict([TTA(), TileTTA()])
+    assert conflict == "tile_tta and tta both choose the views of each image; turn one of them off."

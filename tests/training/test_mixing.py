@@ -17,22 +17,26 @@ from fastai.data.load import DataLoader
 from fastai.learner import Learner
 from fastai.losses import CrossEntropyLossFlat, LabelSmoothingCrossEntropyFlat
 from fastcore.foundation import L
+from scipy.stats import chisquare
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ablate.data.items import load_items
 from ablate.data.splits import Fold
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data, Model, Phase
+from ablate.recipe.data_schema import Data
+from ablate.recipe.schema import Model, Phase
 from ablate.streams import Streams
 from ablate.techniques.augment import Augment
 from ablate.techniques.base import Technique
 from ablate.techniques.cutmix import CutMix
+from ablate.techniques.gridmask import GridMask
 from ablate.techniques.label_smoothing import LabelSmoothing
 from ablate.techniques.mixup import MixUp
+from ablate.techniques.unmixed import Unmixed
 from ablate.training.data import dataloaders
 from ablate.training.learner import build_learner, quiet
-from ablate.training.mixing import MixBatches, MixedLoss
+from ablate.training.mixing import MixBatches, MixedLoss, Mixer, chosen
 from ablate.training.parts import Parts
 
 ITEMS = load_items(Data(source="digits"))
@@ -173,6 +177,45 @@ def test_one_technique_is_chosen_for_each_batch_evenly():
     assert abs(count - 500) < 5 * np.sqrt(250)
     changes = sum(a != b for a, b in pairwise(choices))
     assert abs(changes - 500) < 5 * np.sqrt(250)
+
+
+def choices(*mixers: Mixer, batches: int = 2000) -> list[str]:
+    """The technique of each of some batches."""
+    streams = Streams(0, "tune")
+    return [chosen(mixers, streams.generator("mix", 0, batch)).name for batch in range(batches)]
+
+
+def test_techniques_are_chosen_by_their_weights():
+    names = choices(CutMix(weight=3), GridMask(weight=0.5), MixUp(), Unmixed(weight=0.5))
+    counts = [names.count(name) for name in ("cutmix", "gridmask", "mixup", "unmixed")]
+    assert chisquare(counts, 2000 * np.array([3, 0.5, 1, 0.5]) / 5).pvalue > 1e-3
+    assert choices(MixUp(), CutMix(weight=1e9), batches=50) == ["cutmix"] * 50
+
+
+def test_equal_weights_choose_as_without_weights():
+    generators = (Streams(0, "tune").generator("mix", 0, batch) for batch in range(200))
+    evenly = [("cutmix", "mixup")[rng.integers(2)] for rng in generators]
+    assert choices(CutMix(), MixUp(), batches=200) == evenly
+    assert choices(CutMix(weight=0.3), MixUp(weight=0.3), batches=200) == evenly
+
+
+@pytest.mark.parametrize(
+    "technique",
+    [CutMix(), CutMix(per_image=True, p=0.3), GridMask(), MixUp(), Unmixed()],
+    ids=lambda technique: technique.name,
+)
+def test_further_inputs_stay_with_their_image(technique: Any):
+    x, y, metadata = torch.rand(6, 3, 8, 8), torch.arange(6), torch.randn(6, 4)
+    mixing = MixBatches([technique], Streams(0, "tune"))
+    mixing.learn = learn = SimpleNamespace(loss_func=functional.cross_entropy, cbs=L(mixing), epoch=0)
+    mixing.before_fit()
+    for learn.iter in range(20):
+        learn.xb, learn.yb = (x.clone(), metadata.clone()), (y,)
+        mixing.before_batch()
+        mixed, beside = learn.xb
+        assert mixed.shape == x.shape
+        assert torch.equal(beside, metadata)
+        assert len(learn.yb) == 3
 
 
 def test_choices_and_draws_come_from_the_stream():
