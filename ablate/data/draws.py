@@ -1,7 +1,8 @@
-"""What an augmentation draws for an item: a crop, a geometry as a matrix, colours as a table.
+"""What an augmentation draws for an item: a crop, a geometry as a matrix, colours as a table, paints.
 
-An item transform of ours is a `Crop`, a `Geometry` or a `Colour`: it turns uniforms into boxes, matrices or
-tables. Matrices and tables are made for a whole batch at once; a box waits for the image's width and height.
+An item transform of ours is a `Crop`, a `Geometry`, a `Colour` or a `Painter`: it turns uniforms into boxes,
+matrices, tables or new pixels. Matrices and tables are made for a whole batch at once; a box waits for the
+image's width and height, and paint for its pixels.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 from ablate.data.colours import Colour
 from ablate.data.crops import SQUARE, Box, Crop
 from ablate.data.geometry import Geometry
+from ablate.data.painters import Paint, Painter
 from ablate.errors import AblateError
 from ablate.streams import Streams
 
@@ -27,12 +29,14 @@ class Draw:
         matrix: Output to input coordinates of the box, shape (3, 3); None leaves them.
         table: New pixel values, uint8 of shape (256,); None leaves them.
         crop: What is cut from the presized image.
+        paints: What changes the square's pixels at last, one after the other.
     """
 
     place: Sequence[float] = (0.5, 0.5)
     matrix: np.ndarray | None = None
     table: np.ndarray | None = None
     crop: Crop = SQUARE
+    paints: tuple[Paint, ...] = ()
 
     def box(self, width: int, height: int) -> Box:
         """The part of an image of some width and height that is shown: left, top, width, height."""
@@ -43,13 +47,13 @@ CENTRE = Draw()
 
 
 def is_drawn(transform: object) -> bool:
-    """Whether an item transform is a crop, geometry or colour, and not one of fastai's or somebody's."""
-    return isinstance(transform, Crop | Geometry | Colour)
+    """Whether an item transform is a crop, geometry, colour or painter, not one of fastai's or somebody's."""
+    return isinstance(transform, Crop | Geometry | Colour | Painter)
 
 
 @dataclass(frozen=True)
 class Drawer:
-    """Draws for the items of one phase: the crop (the random square by default), every geometry and colour.
+    """Draws for the items of one phase: the crop (the random square by default) and every other transform.
 
     Each transform has a stream of its own, named after it, so that adding one leaves the draws of the others.
     All crops draw from the stream `crop`, so that they show much the same place.
@@ -59,7 +63,7 @@ class Drawer:
     """
 
     streams: Streams
-    transforms: Sequence[Crop | Geometry | Colour] = ()
+    transforms: Sequence[Crop | Geometry | Colour | Painter] = ()
 
     def __post_init__(self) -> None:
         crops = [transform.name for transform in self.transforms if isinstance(transform, Crop)]
@@ -72,8 +76,13 @@ class Drawer:
         places = self.streams.uniforms("crop", epoch, numbers, crop.draws).tolist()
         matrices, tables = self._matrices(epoch, numbers), self._tables(epoch, numbers)
         nothing = [None] * len(numbers)
-        each = zip(places, nothing if matrices is None else matrices, nothing if tables is None else tables)
-        return [Draw(place, matrix, table, crop) for place, matrix, table in each]
+        each = zip(
+            places,
+            nothing if matrices is None else matrices,
+            nothing if tables is None else tables,
+            self._paints(epoch, numbers),
+        )
+        return [Draw(place, matrix, table, crop, paints) for place, matrix, table, paints in each]
 
     def _matrices(self, epoch: int, numbers: np.ndarray) -> np.ndarray | None:
         product = None
@@ -91,5 +100,14 @@ class Drawer:
                 after = new if after is None else np.take_along_axis(new, after.astype(np.intp), axis=1)
         return after
 
-    def _uniforms(self, transform: Geometry | Colour, epoch: int, numbers: np.ndarray) -> np.ndarray:
+    def _paints(self, epoch: int, numbers: np.ndarray) -> list[tuple[Paint, ...]]:
+        painters = [transform for transform in self.transforms if isinstance(transform, Painter)]
+        if not painters:
+            return [()] * len(numbers)
+        drawn = [self._uniforms(painter, epoch, numbers).tolist() for painter in painters]
+        return [tuple(map(Paint, painters, each)) for each in zip(*drawn)]
+
+    def _uniforms(
+        self, transform: Geometry | Colour | Painter, epoch: int, numbers: np.ndarray
+    ) -> np.ndarray:
         return self.streams.uniforms(f"augment.{transform.name}", epoch, numbers, transform.draws)

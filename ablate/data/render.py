@@ -20,7 +20,7 @@ cv2.setNumThreads(0)  # the loader's workers are the threads
 
 
 def warped(pixels: np.ndarray, draw: Draw, size: int, out: np.ndarray | None = None) -> np.ndarray:
-    """Cut the box that a draw names, apply its matrix and resize, in one interpolation; then its table.
+    """Cut a draw's box, apply its matrix and resize, in one interpolation; then its table and paints.
 
     What is only cut and turned by quarters or mirrored is resized with an antialiased filter, Pillow's
     bilinear one within one level; what has any other matrix is warped, after halving where it shrinks.
@@ -43,7 +43,11 @@ def warped(pixels: np.ndarray, draw: Draw, size: int, out: np.ndarray | None = N
         _put(_resized(pixels[top : top + high, left : left + wide], size), symmetry, out)
     else:
         _sample(pixels, _to_pixels(box) @ matrix @ _from_output(size), size, out)
-    return out if draw.table is None else cv2.LUT(out, draw.table, out)
+    if draw.table is not None:
+        cv2.LUT(out, draw.table, out)
+    for paint in draw.paints:
+        np.copyto(out, paint(out))
+    return out
 
 
 def _resized(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -23,6 +23,7 @@ class RandomResizedCrop(InPhases):
     name: ClassVar[str] = "random_resized_crop"
     paper: ClassVar[str] = "Szegedy et al. 2015, Going Deeper with Convolutions, arXiv 1409.4842"
     order: ClassVar[int] = 5
+    exclusive: ClassVar[str] = "choose the crop"
 
     scale: Range = Field([0.08, 1.0], description="From which to which share of the image's area.")
     ratio: Range = Field(

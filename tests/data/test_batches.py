@@ -19,7 +19,7 @@ from ablate.data.items import Item, load_items
 from ablate.data.pixels import Pixels
 from ablate.data.presize import Presize
 from ablate.data.render import warped
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data
 from ablate.streams import Streams
 
 

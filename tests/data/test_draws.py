@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import reduce
 from typing import Any
 
@@ -11,31 +12,43 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
+from ablate.data.affine import RandomAffine
 from ablate.data.colours import Colour, Lighting
-from ablate.data.crops import SQUARE, Crop, RandomResizedCrop, Square
-from ablate.data.draws import CENTRE, Draw, Drawer
+from ablate.data.crops import SQUARE, Crop, RandomCrop, RandomResizedCrop, Square
+from ablate.data.draws import CENTRE, Draw, Drawer, is_drawn
 from ablate.data.geometry import Dihedral, Flip, Geometry, Perspective, Rotate, Shear, Shift, Zoom
+from ablate.data.jitter import ColorJitter
+from ablate.data.operations import RandAugment, TrivialAugment
+from ablate.data.painters import Painter
 from ablate.errors import AblateError
 from ablate.streams import Streams
 
 GEOMETRIES = [Perspective(), Flip(), Dihedral(), Rotate(), Shear(), Zoom(), Shift()]
+PAINTERS = [ColorJitter((0.5, 1.5)), RandAugment(), TrivialAugment()]
 
 
 @pytest.mark.parametrize(
     ("transform", "kind"),
-    [*((g, Geometry) for g in GEOMETRIES), (Lighting(), Colour), (SQUARE, Crop), (RandomResizedCrop(), Crop)],
+    [
+        *((g, Geometry) for g in (*GEOMETRIES, RandomAffine())),
+        (Lighting(), Colour),
+        *((crop, Crop) for crop in (SQUARE, RandomCrop(), RandomResizedCrop())),
+        *((painter, Painter) for painter in PAINTERS),
+    ],
     ids=lambda one: getattr(one, "name", ""),
 )
-def test_crops_geometries_and_colours_are_told_apart(transform: Any, kind: type):
-    assert [one for one in (Crop, Geometry, Colour) if isinstance(transform, one)] == [kind]
+def test_the_kinds_of_transforms_are_told_apart(transform: Any, kind: type):
+    assert [one for one in (Crop, Geometry, Colour, Painter) if isinstance(transform, one)] == [kind]
+    assert is_drawn(transform)
 
 
 def same(a: Draw, b: Draw) -> bool:
-    return a.place == b.place and np.array_equal(a.matrix, b.matrix) and np.array_equal(a.table, b.table)
+    drawn = a.place == b.place and np.array_equal(a.matrix, b.matrix) and np.array_equal(a.table, b.table)
+    return drawn and a.paints == b.paints
 
 
 def test_an_items_draw_depends_on_its_number_alone():
-    drawer = Drawer(Streams(0, "head"), [*GEOMETRIES, Lighting()])
+    drawer = Drawer(Streams(0, "head"), [*GEOMETRIES, Lighting(), *PAINTERS])
     draws = drawer.draw(0, np.arange(20))
     backwards = drawer.draw(0, np.arange(20)[::-1].copy())
     assert all(same(a, b) for a, b in zip(draws, backwards[::-1], strict=True))
@@ -83,6 +96,27 @@ def test_switching_one_transform_off_leaves_the_draws_of_the_others(
         for draw, transforms in ((full, on), (less, rest)):
             product = reduce(np.matmul, [one[t.name] for t in transforms if t.name in one])
             np.testing.assert_allclose(draw.matrix, product, atol=1e-12)
+
+
+def test_painters_draw_from_streams_of_their_own():
+    numbers, streams = np.arange(20), Streams(0, "head")
+    plain, some, more = (
+        Drawer(streams, transforms).draw(3, numbers)
+        for transforms in (
+            [Flip(), Lighting()],
+            [Flip(), PAINTERS[1], Lighting()],
+            [*PAINTERS, Flip(), Lighting()],
+        )
+    )
+    drawn = streams.uniforms("augment.rand_augment", 3, numbers, PAINTERS[1].draws).tolist()
+    for i, (a, b, c) in enumerate(zip(plain, some, more, strict=True)):
+        assert a.paints == ()
+        assert b.paints == ((PAINTERS[1], drawn[i]),)
+        assert [paint.painter for paint in c.paints] == PAINTERS
+        assert c.paints[1] == b.paints[0]
+        assert all(len(paint.uniforms) == paint.painter.draws for paint in c.paints)
+        for other in (b, c):
+            assert same(a, replace(other, paints=()))
 
 
 def test_at_most_one_crop():

@@ -19,6 +19,7 @@ from ablate.data.colours import Lighting
 from ablate.data.crops import RandomResizedCrop
 from ablate.data.draws import CENTRE, Draw, Drawer
 from ablate.data.geometry import Dihedral, Flip, Perspective, Rotate, Shear, Shift, Zoom
+from ablate.data.painters import Paint
 from ablate.data.render import Render, warped
 from ablate.streams import Streams
 
@@ -108,6 +109,32 @@ def test_flips_and_symmetries_are_exact():
     turned = [np.rot90(pixels, k) for k in range(4)]
     symmetries = {image.tobytes() for image in turned} | {image[:, ::-1].tobytes() for image in turned}
     assert {image.tobytes() for image in shown} == symmetries
+
+
+class Mark:
+    """Adds what it has drawn to every value, and notes what it was given."""
+
+    name, draws = "mark", 1
+
+    def __init__(self) -> None:
+        self.given: list[np.ndarray] = []
+
+    def paint(self, pixels: np.ndarray, uniforms: Any) -> np.ndarray:
+        self.given.append(pixels.copy())
+        return pixels + np.uint8(uniforms[0])
+
+
+@pytest.mark.parametrize("matrix", [None, TURN], ids=["cut", "warp"])
+def test_paints_come_last_one_after_the_other(matrix: np.ndarray | None):
+    pixels, table, mark = noise(40, 60), np.arange(255, -1, -1, dtype=np.uint8), Mark()
+    unpainted = warped(pixels, Draw((0.2, 0), matrix, table), 24)
+    batch = np.zeros((3, 24, 24, 3), np.uint8)
+    draw = Draw((0.2, 0), matrix, table, paints=(Paint(mark, [1.0]), Paint(mark, [10.0])))
+    shown = warped(pixels, draw, 24, batch[1])
+    assert np.shares_memory(shown, batch)
+    np.testing.assert_array_equal(batch[1], unpainted + np.uint8(11))
+    assert not batch[[0, 2]].any()
+    np.testing.assert_array_equal(mark.given, [unpainted, unpainted + np.uint8(1)])
 
 
 @pytest.mark.parametrize("size", [1, 16, 21])
