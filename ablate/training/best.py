@@ -1,8 +1,9 @@
 """The best epoch of a phase, chosen on one half of the validation items to be scored on the other.
 
-The best is the epoch with the lowest log loss, the criterion that fastai's and Keras's own checkpoints watch
-by default; so it depends on the predictions alone, and not on what a study measures. Chosen and scored on the
-same images, the best of fifty epochs would beat the best of five by luck.
+By default the best is the epoch with the lowest log loss, the criterion that fastai's and Keras's own
+checkpoints watch by default; so it does not depend on what a study measures. Chosen and scored on the same
+images, the best of fifty epochs would beat the best of five by luck. The training loss is no such choice: it
+needs no validation items and leaves all of them for the score.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from fastai.callback.core import Callback
 from torch.nn.functional import cross_entropy
 
 from ablate import sealed
+from ablate.analysis.metrics import find_metric
+from ablate.analysis.predicted import Predicted
 from ablate.data.items import Item
+from ablate.errors import AblateError
 from ablate.training.weights import WEIGHTS
 
 BEST = "best.json"
@@ -32,53 +36,103 @@ def halves(items: Sequence[Item]) -> np.ndarray:
 
 
 class BestEpochs(Callback):
-    """Find the epochs with the lowest validation log loss: on either half of the items, and on all of them.
+    """Find the best epochs: on either half of the validation items, and on all of them. Of equals, the first.
 
     Args:
         items: The validation items, in the loader's order.
+        by: `log_loss`, `accuracy` or `roc_auc` on the items; or `train_loss`, the mean over an epoch's
+            batches as it trained on them.
+
+    Raises:
+        AblateError: The items are of one class, so that there is no ROC AUC.
     """
 
     order = 56  # after the recorder, before what may end the fit
 
-    def __init__(self, items: Sequence[Item]):
+    def __init__(self, items: Sequence[Item], by: str = "log_loss"):
+        self.by = by
         half, both = halves(items), np.ones(len(items), bool)
         # too few items for two halves: nothing but all of them to choose by
-        self.sides = [*(side if side.any() else both for side in (half == 0, half == 1)), both]
+        self.sides = [*(side if self._judges(items, side) else both for side in (half == 0, half == 1)), both]
+        if by == "roc_auc" and len(items) and not self._judges(items, both):
+            raise AblateError(
+                "keep_by: all validation images are of one class, so there is no ROC AUC; write log_loss."
+            )
         self.chosen: list[int] = [0] * len(self.sides)
-        self.lowest: list[float] = [float("inf")] * len(self.sides)
+        self.scores: list[float] = [float("-inf" if self._higher else "inf")] * len(self.sides)
 
     @property
     def epochs(self) -> set[int]:
         """The epochs whose weights have to be kept."""
         return set(self.chosen)
 
+    def before_train(self) -> None:
+        self.train_losses: list[torch.Tensor] = []
+
+    def after_batch(self) -> None:
+        if self.learn.training and self.by == "train_loss":
+            self.train_losses.append(self.learn.loss.detach().as_subclass(torch.Tensor).double())
+
     def before_validate(self) -> None:
-        self.losses: list[torch.Tensor] = []
+        self.seen: list[torch.Tensor] = []
 
     def after_pred(self) -> None:
-        if not self.learn.training:
+        if not self.learn.training and self.by != "train_loss":
             prediction = self.learn.pred.detach().as_subclass(torch.Tensor).float()
-            target = self.learn.yb[0].as_subclass(torch.Tensor)
-            self.losses.append(cross_entropy(prediction, target, reduction="none"))
+            scores = getattr(self.learn.loss_func, "scores", lambda logits: logits)
+            self.seen.append(self._each(scores(prediction), self.learn.yb[0].as_subclass(torch.Tensor)))
 
     def after_epoch(self) -> None:
-        losses = torch.cat(self.losses).cpu().numpy().astype(np.float64)
-        for i, side in enumerate(self.sides):
-            loss = float(losses[side].mean())
-            if loss < self.lowest[i]:
-                self.lowest[i], self.chosen[i] = loss, int(self.learn.epoch)
+        epoch = int(self.learn.epoch)
+        if self.by == "train_loss":
+            scores = [float(torch.stack(self.train_losses).mean())] * len(self.sides)
+        elif not self.seen:  # without validation images there is nothing to choose by but to train on
+            self.chosen = [epoch] * len(self.sides)
+            return
+        else:
+            seen = torch.cat(self.seen).cpu().numpy().astype(np.float64)
+            scores = [self._score(seen[side]) for side in self.sides]
+        for i, score in enumerate(scores):
+            if score > self.scores[i] if self._higher else score < self.scores[i]:
+                self.scores[i], self.chosen[i] = score, epoch
 
     def state_dict(self) -> dict[str, Any]:
-        return {"chosen": self.chosen, "lowest": self.lowest}
+        return {"chosen": self.chosen, "scores": self.scores}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.chosen, self.lowest = state["chosen"], state["lowest"]
+        self.chosen, self.scores = state["chosen"], state["scores"]
 
     def write(self, folder: Path, last: int) -> None:
         """Write `best.json`: which file has the weights of the best epoch by each half, and by all items."""
         first, second, both = (WEIGHTS if epoch == last else epoch_file(epoch) for epoch in self.chosen)
-        content = {"halves": [first, second], "all": both, "epochs": self.chosen, "log_loss": self.lowest}
+        content = {"halves": [first, second], "all": both, "epochs": self.chosen, self.by: self.scores}
         (folder / BEST).write_text(json.dumps(content))
+
+    @property
+    def _higher(self) -> bool:
+        return self.by in ("accuracy", "roc_auc")
+
+    def _judges(self, items: Sequence[Item], side: np.ndarray) -> bool:
+        """Whether the items of a side are enough to choose by."""
+        if self.by != "roc_auc":
+            return bool(side.any())
+        return len({items[position].target for position in np.flatnonzero(side).tolist()}) > 1
+
+    def _each(self, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """What of a batch's predictions the criterion needs, a row per item."""
+        if self.by == "accuracy":
+            return (logits.argmax(1) == target).float()
+        if self.by == "roc_auc":
+            return torch.cat([logits.double().softmax(1), target[:, None]], 1)
+        return cross_entropy(logits, target, reduction="none")
+
+    def _score(self, seen: np.ndarray) -> float:
+        """The criterion, from the rows of some items."""
+        if self.by != "roc_auc":
+            return float(seen.mean())
+        probabilities, target = seen[:, :-1], seen[:, -1].astype(np.int64)
+        score = find_metric("roc_auc").score(Predicted(target, probabilities.argmax(1), probabilities))
+        return round(score, 12)  # equal orders are equal whatever their sums' last bits
 
 
 def epoch_file(epoch: int) -> str:
@@ -96,7 +150,7 @@ def weights_for(folder: Path, items: Sequence[Item], split: str, keep: str) -> l
         keep: `last`; or `best`, where each half of the validation items is predicted by the epoch that was
             the best on the other half, and other items by the epoch that was the best on all.
     """
-    if keep == "last" or split != "valid":
+    if keep == "last" or split != "valid" or not len(items):
         return [(weights_name(folder, keep), np.arange(len(items)))]
     chosen, half = _chosen(folder)["halves"], halves(items)
     pairs = [(chosen[1 - side], np.flatnonzero(half == side)) for side in (0, 1)]

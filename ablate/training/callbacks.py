@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-from fastai.callback.core import Callback, CancelFitException, CancelTrainException, CancelValidException
+from fastai.callback.core import Callback, CancelFitException, CancelTrainException
 from fastai.callback.fp16 import MixedPrecision
+from fastai.learner import Learner
 
 from ablate import devices
 from ablate.data.loader import KeyedDL
@@ -29,7 +31,11 @@ class KeyedTraining(Callback):
 
     def before_batch(self) -> None:
         if self.learn.training:
-            self.device.seed(self.streams.integer("dropout", int(self.learn.epoch), int(self.learn.iter)))
+            self.seed("dropout", int(self.learn.iter))
+
+    def seed(self, what: str, batch: int) -> None:
+        """Seed the device for one batch of the epoch, by the name of what draws from it."""
+        self.device.seed(self.streams.integer(what, int(self.learn.epoch), batch))
 
 
 class DeviceStep(Callback):
@@ -68,7 +74,8 @@ class Precision(MixedPrecision):
 class MicroBatch(Callback):
     """Split each training batch into parts that fit into memory and add up their gradients.
 
-    Runs after mixing, so partners come from the whole batch. Batch norm sees the parts, as it must.
+    Runs after mixing, so partners come from the whole batch. Batch norm sees the parts, as it must. The parts
+    of a mean weigh by their sizes; those of a sum add up.
 
     Args:
         size: How many items a part has at most.
@@ -83,19 +90,13 @@ class MicroBatch(Callback):
     def before_batch(self) -> None:
         learn = self.learn
         self.whole = learn.xb, learn.yb
-        total = len(learn.yb[0])
-        starts = range(0, total, self.size)
+        *earlier, (learn.xb, learn.yb, self.weight) = self.parts()
         self.earlier = torch.zeros((), device=learn.yb[0].device)
-        for start in starts[:-1]:
-            part = slice(start, start + self.size)
-            loss = learn.loss_func(learn.model(*self._part(learn.xb, part)), *self._part(learn.yb, part))
-            loss = loss * (self.size / total)
+        for xb, yb, weight in earlier:
+            loss = learn.loss_func(learn.model(*xb), *yb) * weight
             self.earlier += loss.detach().float()
             scaler = getattr(learn, "scaler", None)
             (scaler.scale(loss) if scaler else loss).backward()
-        last = slice(starts[-1], total)
-        self.weight = (total - starts[-1]) / total
-        learn.xb, learn.yb = self._part(learn.xb, last), self._part(learn.yb, last)
 
     def after_loss(self) -> None:
         self.learn.loss_grad = self.learn.loss_grad * self.weight
@@ -104,9 +105,24 @@ class MicroBatch(Callback):
     def after_batch(self) -> None:
         self.learn.xb, self.learn.yb = self.whole
 
-    @staticmethod
-    def _part(tensors: Any, part: slice) -> tuple[Any, ...]:
-        return tuple(tensor[part] for tensor in tensors)
+    def parts(self) -> list[tuple[Any, Any, float]]:
+        """The parts of the present batch: inputs, targets, and the weight of the part's loss."""
+        xb, yb = self.whole
+        total = len(yb[0])
+        summed = getattr(self.learn.loss_func, "reduction", "mean") == "sum"
+        parts = [slice(start, min(start + self.size, total)) for start in range(0, total, self.size)]
+        weights = [1 if summed else (part.stop - part.start) / total for part in parts]
+        return [(_cut(xb, part), _cut(yb, part), weight) for part, weight in zip(parts, weights, strict=True)]
+
+
+def _cut(tensors: Any, part: slice) -> tuple[Any, ...]:
+    return tuple(tensor[part] for tensor in tensors)
+
+
+def autocast(learn: Learner) -> AbstractContextManager[Any]:
+    """The precision that a learner trains in, for passes beside its own."""
+    found = learn.cbs.filter(lambda callback: isinstance(callback, MixedPrecision))
+    return found[0].autocast if found else nullcontext()
 
 
 class StopWhenDiverged(Callback):
@@ -125,9 +141,13 @@ class StopWhenDiverged(Callback):
 
 
 class SingleBatch(Callback):
-    """End training, and validation, after one batch each."""
+    """Run one batch of training and one of validation; nothing that goes by a whole epoch sees it."""
 
     order = 90
 
     def after_batch(self) -> None:
-        raise CancelTrainException if self.learn.training else CancelValidException
+        raise CancelTrainException if self.learn.training else CancelFitException
+
+    def before_validate(self) -> None:
+        if not len(self.learn.dls.valid):
+            raise CancelFitException

@@ -28,7 +28,7 @@ from ablate.training.state import load_state, save_state
 from ablate.training.weights import WEIGHTS, load_optimizer, load_weights, save_optimizer, save_weights
 
 CALLBACKS = "callbacks"
-_LAYOUT = 1
+_LAYOUT = 2
 """Raised when a checkpoint holds something else: those of another ablate are as if they were not there."""
 _FORGETFUL = {TrackerCallback: ("best", "new_best", "wait"), GradientAccumulation: ("count",)}
 """What fastai's own callbacks forget on `before_fit`."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -14,14 +15,15 @@ import pandas as pd
 import pytest
 import torch
 from fastai.callback.core import Callback
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import Field
 from safetensors.torch import load_file
+from sklearn.metrics import accuracy_score, roc_auc_score
 
 from ablate import sealed, techniques
 from ablate.data.items import Item
-from ablate.errors import Damaged
+from ablate.errors import AblateError, Damaged
 from ablate.techniques.base import Context, Technique
 from ablate.training.best import BestEpochs, halves, weights_for, weights_name
 from ablate.training.data import dataloaders
@@ -51,23 +53,29 @@ def test_without_groups_every_other_item_is_on_the_other_side():
 class Validations:
     """Plays the validation of some epochs to `BestEpochs`, as a learner does."""
 
-    def __init__(self, items: list[Item], batch_size: int):
-        self.best, self.size = BestEpochs(items), batch_size
+    def __init__(self, items: list[Item], batch_size: int, by: str = "log_loss"):
+        self.best, self.size = BestEpochs(items, by), batch_size
         self.targets = torch.tensor([item.target for item in items])
-        self.best.learn = SimpleNamespace(training=False, epoch=-1)
+        self.best.learn = SimpleNamespace(training=False, epoch=-1, loss_func=None)
 
-    def epoch(self, logits: np.ndarray) -> None:
+    def epoch(self, logits: np.ndarray, losses: Sequence[float] = (9.0,)) -> None:
         learn = self.best.learn
         learn.epoch += 1
         # what is seen in training does not count
         learn.training, learn.pred, learn.yb = True, torch.tensor(logits)[:1] * 100, (self.targets[:1],)
-        self.best.after_pred()
+        self.best.before_train()
+        for loss in losses:
+            learn.loss = torch.tensor(loss)
+            self.best.after_pred()
+            self.best.after_batch()
         learn.training = False
         self.best.before_validate()
         for start in range(0, len(logits), self.size):
             part = slice(start, start + self.size)
             learn.pred, learn.yb = torch.tensor(logits[part]), (self.targets[part],)
+            learn.loss = torch.tensor(1e-3)
             self.best.after_pred()
+            self.best.after_batch()
         self.best.after_epoch()
 
 
@@ -97,8 +105,82 @@ def test_the_best_epochs_are_those_of_a_hand_computation(
     sides = [side if side.any() else everything for side in (half == 0, half == 1)]
     losses = [[log_loss(logits[side], targets[side]) for logits in shown] for side in [*sides, everything]]
     assert played.best.chosen == [int(np.argmin(one)) for one in losses]
-    assert played.best.lowest == pytest.approx([min(one) for one in losses], rel=1e-5)
+    assert played.best.scores == pytest.approx([min(one) for one in losses], rel=1e-5)
     assert played.best.epochs == set(played.best.chosen)
+
+
+@given(
+    groups=st.lists(st.sampled_from(["", "p", "q", "r"]), min_size=2, max_size=12),
+    epochs=st.integers(1, 6),
+    classes=st.integers(2, 3),
+    by=st.sampled_from(["accuracy", "roc_auc"]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_the_best_by_another_criterion(groups: list[str], epochs: int, classes: int, by: str, seed: int):
+    """By scikit-learn's; a half of a single class has no ROC AUC, and all items choose in its place."""
+    items, rng = make_items(groups), np.random.default_rng(seed)
+    items = [replace(item, target=int(rng.integers(classes))) for item in items]
+    targets, everything = np.array([item.target for item in items]), np.ones(len(items), bool)
+    assume(len(set(targets)) > 1)
+    played = Validations(items, 4, by)
+    # few distinct logits, so that epochs are equal now and then
+    shown = [rng.integers(0, 3, (len(items), classes)).astype(np.float32) for _ in range(epochs)]
+
+    def score(logits: np.ndarray, side: np.ndarray) -> float:
+        if by == "accuracy":
+            return accuracy_score(targets[side], logits[side].argmax(1))
+        shares = torch.tensor(logits[side]).double().softmax(1).numpy()
+        if classes == 2:
+            return roc_auc_score(targets[side], shares[:, 1])
+        return np.mean([roc_auc_score(targets[side] == c, shares[:, c]) for c in set(targets[side])])
+
+    for logits in shown:
+        played.epoch(logits)
+    half, needed = halves(items), 2 if by == "roc_auc" else 1
+    sides = [side if len(set(targets[side])) >= needed else everything for side in (half == 0, half == 1)]
+    scores = np.array([[score(logits, side) for logits in shown] for side in [*sides, everything]])
+    assert played.best.chosen == [int(np.argmax(one.round(9))) for one in scores]
+    assert played.best.scores == pytest.approx(scores.max(1).tolist())
+
+
+@given(losses=st.lists(st.lists(st.floats(0, 5, width=16), min_size=3, max_size=3), min_size=1, max_size=6))
+def test_the_best_by_the_training_loss_does_not_look_at_validation(losses: list[list[float]]):
+    played, rng = Validations(make_items(["", "", ""]), 2, "train_loss"), np.random.default_rng(0)
+    for epoch in losses:
+        played.epoch(rng.normal(size=(3, 3)), epoch)
+    means = [np.mean(epoch) for epoch in losses]
+    assert played.best.chosen == [int(np.argmin(means))] * 3
+    assert played.best.scores == pytest.approx([min(means)] * 3)
+
+
+def test_the_training_loss_needs_no_validation_items():
+    played = Validations([], 2, "train_loss")
+    for loss in (3.0, 1.0, float("nan"), 1.0):
+        played.epoch(np.zeros((0, 3)), [loss])
+    assert played.best.chosen == [1, 1, 1]
+
+
+def test_without_validation_items_the_last_is_as_good_as_any():
+    played = Validations([], 2)
+    for _ in range(3):
+        played.epoch(np.zeros((0, 3)))
+    assert played.best.chosen == [2, 2, 2]
+
+
+def test_a_single_class_has_no_roc_auc():
+    items = [replace(item, target=1) for item in make_items(["", ""])]
+    with pytest.raises(AblateError, match=r"^keep_by: all validation images are of one class"):
+        BestEpochs(items, "roc_auc")
+
+
+def test_a_loss_of_its_own_says_what_the_probabilities_are():
+    """As a loss over the classes' own probabilities does, whose logits are not those of a softmax."""
+    items = make_items(["", "", ""])
+    played = Validations(items, 2)
+    played.best.learn.loss_func = SimpleNamespace(scores=lambda logits: -logits)
+    logits = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
+    played.epoch(logits)
+    assert played.best.scores[2] == pytest.approx(log_loss(-logits, np.arange(3)), rel=1e-5)
 
 
 def test_the_first_of_equals_is_the_best_and_what_is_not_a_number_never_is():
@@ -106,7 +188,7 @@ def test_the_first_of_equals_is_the_best_and_what_is_not_a_number_never_is():
     for value in (np.nan, 1.0, 1.0, np.nan):
         played.epoch(np.full((3, 3), value, np.float32))
     assert played.best.chosen == [1, 1, 1]
-    assert played.best.lowest == pytest.approx([np.log(3)] * 3)
+    assert played.best.scores == pytest.approx([np.log(3)] * 3)
 
 
 class Steered(Technique):
@@ -301,6 +383,33 @@ def test_real_training_against_a_hand_made_reference(best_runner, group: str | N
     assert predicted["item"].tolist() == [item.id for item in valid]
     assert np.allclose(predicted[["p_0", "p_1", "p_2"]], expected, atol=1e-6)
     assert sorted(weights_for(folder, valid, "valid", "last")[0][1]) == list(range(len(valid)))
+
+
+def test_the_best_by_accuracy_and_by_log_loss_differ(best_runner):
+    """Saying dog to all is right in a third of the images, and as wrong as can be in the others."""
+    for by, best in (("log_loss", 2), ("accuracy", 0), ("roc_auc", 0)):
+        made = best_runner([1, 0, None], keep_by=by)
+        folder = made.run(made.fit())
+        content = json.loads((folder / "best.json").read_text())
+        assert content["epochs"] == [best] * 3, by
+        assert content[by] == pytest.approx(
+            {"log_loss": [np.log(3)] * 3, "accuracy": [1 / 3] * 3}.get(by, [0.5] * 3)
+        )
+
+
+def test_the_best_by_the_training_loss_of_a_real_phase(best_runner):
+    made = best_runner(keep_by="train_loss", phases=[{"name": "body", "epochs": 4, "lr": [1e-3, 0.5]}])
+    folder = made.run(made.fit())
+    steps = pd.read_csv(folder / "steps.csv")
+    means = steps.groupby("epoch")["loss"].mean().to_numpy()
+    content = json.loads((folder / "best.json").read_text())
+    best = int(means.argmin())
+    assert content["epochs"] == [best] * 3
+    assert content["train_loss"] == pytest.approx([means.min()] * 3, rel=1e-6)
+    name = "weights.safetensors" if best == 3 else f"epoch-{best}.safetensors"
+    assert weights_for(folder, made.prepared.items.items[:4], "test", "best")[0][0] == name
+    stored = load_file(folder / name)
+    assert all(torch.equal(stored[key], Watched.weights[best][key]) for key in stored)
 
 
 def test_the_last_epoch_is_what_predicts_unless_asked(best_runner):

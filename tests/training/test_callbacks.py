@@ -34,15 +34,37 @@ def gradients(made) -> tuple[dict[str, torch.Tensor], float]:
     return kept, float(kept.pop("loss"))
 
 
-@pytest.mark.parametrize("on", [(), ("mixup",), ("label_smoothing",)])
+SUM = {"techniques__focal_loss": {"reduction": "sum"}}
+
+
+@pytest.mark.parametrize(
+    ("on", "options"),
+    [
+        ((), {}),
+        (("mixup",), {}),
+        (("cutmix", "gridmask", "random_erasing"), {}),
+        (("label_smoothing",), {}),
+        (("class_weights", "mixup"), {}),
+        (("focal_loss",), SUM),
+        (("focal_loss", "class_weights", "label_smoothing", "mixup"), SUM),
+    ],
+)
 @pytest.mark.parametrize("size", [2, 4])
-def test_micro_batches_add_up_to_the_whole_batch(parts, on, size):
-    whole, whole_loss = gradients(parts(on=on))
-    split, split_loss = gradients(parts(on=on, micro_batch=size))
+def test_micro_batches_add_up_to_the_whole_batch(parts, on, options, size):
+    whole, whole_loss = gradients(parts(on=on, **options))
+    split, split_loss = gradients(parts(on=on, micro_batch=size, **options))
     assert split_loss == pytest.approx(whole_loss, abs=1e-5)
     assert whole.keys() == split.keys()
     for name in whole:
         assert torch.allclose(whole[name], split[name], atol=2e-5), name
+
+
+def test_a_single_batch_is_no_epoch_to_go_by(parts):
+    learn = quiet(build_learner(made := parts(on=["early_stopping", "reduce_on_plateau"]), dataloaders(made)))
+    seen = []
+    learn.model.register_forward_hook(lambda module, *_: seen.append(module.training))
+    learn.fit(1, cbs=SingleBatch())
+    assert seen == [True, False]
 
 
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_weights(parts):
