@@ -23,7 +23,7 @@ from rich.filesize import decimal
 from ablate.data import place
 from ablate.data.chosen import numbers_of
 from ablate.data.images import BadImage
-from ablate.data.inspect import inspect, recall
+from ablate.data.inspect import Visit, Visits, inspect, recall
 from ablate.data.items import Item, Progress
 from ablate.data.looks import Looks, Seen
 from ablate.data.packs import PackWriter, Presized, checksum, leading, lookup, read_rows, sweep
@@ -115,6 +115,7 @@ def look_and_keep(
     presizes: Sequence[Presize],
     *,
     required: bool = False,
+    visit: Visit | None = None,
     progress: Progress | None = None,
     note: Note = lambda text: None,
 ) -> tuple[Looks[Seen], dict[int, Presized]]:
@@ -124,6 +125,7 @@ def look_and_keep(
         items: The items.
         presizes: How; none for no cache.
         required: Whether a disk without room is an error; else there is no cache then, and a note.
+        visit: What else to do with the images, as of `inspect`.
         progress: Told how many of the images to decode are done, and how many there are.
         note: Told what else a person wants to know.
 
@@ -134,17 +136,18 @@ def look_and_keep(
         AblateError: The cache cannot be written, or there is no room and it is required.
     """
     if not presizes or any(isinstance(item.image, np.ndarray) for item in items[:1]):
-        return inspect(items, progress), {}
+        return inspect(items, progress, visit), {}
     folders = {presize: place.folder(presize.name) for presize in presizes}
     looks, filling = recall(items), Filling(folders)
-    if not looks.usable.all() or filling.wants(looks).any():
+    visits = Visits(filling, visit) if visit else filling
+    if not looks.usable.all() or visits.wants(looks).any():
         with place.alone(note):
             for folder in folders.values():
                 sweep(folder)
             looks, filling = recall(items), Filling(folders)  # another process may have filled it meanwhile
             if not _has_room(_needed(items, looks, filling), required, note):
-                return inspect(items, progress, known=looks), {}
-            looks, filling = _fill(items, looks, filling, progress), Filling(folders)
+                return inspect(items, progress, visit, looks), {}
+            looks, filling = _fill(items, looks, filling, visit, progress), Filling(folders)
     numbers, known = numbers_of(items), cast("Looks[Seen]", looks)
     return known, {
         presize.shorter: _view(rows, numbers, known, presize, folders[presize])
@@ -168,10 +171,14 @@ def cache_bytes(items: Sequence[Item], looks: Looks[Seen | None], presizes: Sequ
 
 
 def _fill(
-    items: Sequence[Item], looks: Looks[Seen | None], filling: Filling, progress: Progress | None
+    items: Sequence[Item],
+    looks: Looks[Seen | None],
+    filling: Filling,
+    visit: Visit | None,
+    progress: Progress | None,
 ) -> Looks[Seen]:
     try:
-        seen = inspect(items, progress, filling, looks)
+        seen = inspect(items, progress, Visits(filling, visit) if visit else filling, looks)
         filling.finish()
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):

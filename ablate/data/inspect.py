@@ -46,6 +46,23 @@ class Visit(Protocol):
         ...
 
 
+class Visits:
+    """Several visits in one decode of each image."""
+
+    def __init__(self, *visits: Visit):
+        self.visits = visits
+
+    def wants(self, looks: Looks[Seen | None]) -> np.ndarray:
+        return np.logical_or.reduce([visit.wants(looks) for visit in self.visits])
+
+    def make(self, seen: Seen, pixels: np.ndarray) -> Any:
+        return [visit.make(seen, pixels) for visit in self.visits]
+
+    def take(self, made: Any) -> None:
+        for visit, one in zip(self.visits, made, strict=True):
+            visit.take(one)
+
+
 def look(image: Source, name: str) -> tuple[Seen, np.ndarray | None]:
     """Read and decode one image in full; gives its pixels too, if it can be used."""
     content = b""
@@ -150,7 +167,7 @@ def recall(items: Sequence[Item]) -> Looks[Seen | None]:
 def fingerprint(
     items: Iterable[Item], classes: Sequence[str], looks: Looks[Seen] | Looks[Seen | None]
 ) -> str | None:
-    """The identity of some items: numbers, ids, contents, labels and groups in order.
+    """The identity of some items: numbers, ids, contents, labels, groups and rows in order.
 
     Args:
         items: The items, such as those of one side of a split.
@@ -164,12 +181,16 @@ def fingerprint(
     if not looks.usable.all():
         return None
     each = (
-        f"{item.number}\x1f{item.id}\x1f{content}\x1f{item.target}\x1f{item.group}\x1e"
+        f"{item.number}\x1f{item.id}\x1f{content}\x1f{item.target}\x1f{item.group}{_row(item)}\x1e"
         for item, content in zip(items, looks.hashes(), strict=True)
     )
     while block := "".join(islice(each, _BLOCK)):
         state.update(block.encode())
     return state.hexdigest()
+
+
+def _row(item: Item) -> str:
+    return f"\x1f{item.cells}" if item.cells else ""  # without tabular data, the identity of ever
 
 
 def statistics(

@@ -14,9 +14,11 @@ import numpy as np
 from ablate.data.images import SUFFIXES
 from ablate.data.shards import Member
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data
 
 Progress = Callable[[int, int], None]
+Cells = tuple[float | str | None, ...]
+"""What a row has in the columns that the network sees: numbers, then categories; None is missing."""
 _TRUE, _FALSE = frozenset({"true", "1", "yes", "t"}), frozenset({"false", "0", "no", "f"})
 
 
@@ -30,6 +32,7 @@ class Item:
         image: The file, where it lies in a shard, or the pixels themselves.
         target: The class, as a position in `Items.classes`.
         group: The patient, lesion or the like; empty without one.
+        cells: What the network sees beside the image; empty without `data.tabular`.
     """
 
     number: int
@@ -37,6 +40,7 @@ class Item:
     image: Path | Member | np.ndarray
     target: int
     group: str = ""
+    cells: Cells = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class Items:
     """Per item, whether it is only for the final test."""
     shards: np.ndarray | None = None
     """Per item, the position of its shard, where there are shards."""
+    extra: np.ndarray | None = None
+    """Per item, whether it is only for training, where there is extra data."""
 
     @property
     def targets(self) -> np.ndarray:

@@ -1,13 +1,16 @@
-"""What was seen of images, remembered for all projects of a machine: `images.sqlite` under `ABLATE_CACHE`."""
+"""What was seen of images, remembered for all projects of a machine: `images.sqlite` under `ABLATE_CACHE`.
+
+What an image is stands by its place, what it looks like by its content.
+"""
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from platformdirs import user_cache_path
@@ -16,9 +19,11 @@ from ablate.data.looks import Seen
 from ablate.data.shards import Member, local_stamp
 from ablate.errors import AblateError
 
-_COLUMNS = (
-    "path TEXT PRIMARY KEY, stamp TEXT, hash TEXT, width INT, height INT, mean TEXT, square TEXT, error TEXT"
-)
+_TABLES = {
+    "seen3": "path TEXT PRIMARY KEY, stamp TEXT, hash TEXT, width INT, height INT, mean TEXT, square TEXT, "
+    "error TEXT",
+    "likeness1": "hash TEXT PRIMARY KEY, phash BLOB",
+}
 
 
 def cache_folder() -> Path:
@@ -45,12 +50,12 @@ def stamp_of(image: Path | Member | np.ndarray) -> str:
 
 
 @contextmanager
-def _database() -> Iterator[sqlite3.Connection]:
+def _database(table: str) -> Iterator[sqlite3.Connection]:
     folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(folder / "images.sqlite", timeout=60)) as connection, connection:
-            connection.execute(f"CREATE TABLE IF NOT EXISTS seen3 ({_COLUMNS})")
+            connection.execute(f"CREATE TABLE IF NOT EXISTS {table} ({_TABLES[table]})")
             yield connection
     except (OSError, sqlite3.Error) as error:
         raise AblateError(
@@ -77,16 +82,28 @@ def kept(keys: Sequence[str]) -> dict[str, Kept]:
     Raises:
         AblateError: The cache cannot be used.
     """
-    known: dict[str, Kept] = {}
+    return {row[0]: Kept._make(row) for row in _rows("seen3", "path", keys)}
+
+
+def kept_likenesses(contents: Sequence[str]) -> dict[str, bytes]:
+    """The perceptual hashes that are kept of some contents, by the hash of the content.
+
+    Raises:
+        AblateError: The cache cannot be used.
+    """
+    return dict(_rows("likeness1", "hash", contents))
+
+
+def _rows(table: str, column: str, keys: Sequence[str]) -> list[Any]:
+    rows: list[Any] = []
     if not keys:
-        return known
-    with _database() as database:
+        return rows
+    with _database(table) as database:
         for start in range(0, len(keys), 500):  # SQLite bounds the number of parameters
             some = keys[start : start + 500]
             marks = ",".join("?" * len(some))
-            for row in database.execute(f"SELECT * FROM seen3 WHERE path IN ({marks})", some):
-                known[row[0]] = Kept._make(row)
-    return known
+            rows += database.execute(f"SELECT * FROM {table} WHERE {column} IN ({marks})", some)
+    return rows
 
 
 def remember(looks: Iterable[tuple[Path | Member, str, Seen]]) -> None:
@@ -100,8 +117,19 @@ def remember(looks: Iterable[tuple[Path | Member, str, Seen]]) -> None:
         for path, stamp, one in looks
     ]
     if rows:
-        with _database() as database:
+        with _database("seen3") as database:
             database.executemany(f"INSERT OR REPLACE INTO seen3 VALUES ({','.join('?' * 8)})", rows)
+
+
+def remember_likenesses(hashes: Mapping[str, bytes]) -> None:
+    """Keep the perceptual hashes of some contents.
+
+    Raises:
+        AblateError: The cache cannot be used.
+    """
+    if hashes:
+        with _database("likeness1") as database:
+            database.executemany("INSERT OR REPLACE INTO likeness1 VALUES (?, ?)", hashes.items())
 
 
 def threes(texts: Iterable[str]) -> np.ndarray:

@@ -6,12 +6,13 @@ from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 
 import numpy as np
 
 from ablate.data.items import Items
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data
 from ablate.streams import Streams
 
 QUICK_ITEMS = 16
@@ -41,11 +42,14 @@ def make_folds(items: Items, data: Data) -> list[Fold]:
     """
     split = data.split
     everyone = np.arange(len(items.items))
-    tested = _test_side(items, data)
-    rest = everyone[~tested]
+    extra = np.zeros(len(everyone), dtype=bool) if items.extra is None else items.extra
+    tested = _test_side(items, data, everyone[~extra])
+    rest, trained = everyone[~tested & ~extra], everyone[extra]
     if split.column or split.shards:
         assert items.held_out is not None
         sides = [items.held_out[rest]]
+    elif split.none:
+        sides = [np.zeros(len(rest), dtype=bool)]
     elif split.random:
         sides = [_held_out(items, rest, split.random, split.stratify, Streams(split.seed, "split"))]
     else:
@@ -53,18 +57,26 @@ def make_folds(items: Items, data: Data) -> list[Fold]:
         number = _fold_numbers(items, rest, split.folds, split.stratify, split.seed)
         sides = [number == fold for fold in range(split.folds)]
     folds = [Fold(rest[~held_out], rest[held_out], everyone[tested]) for held_out in sides]
+    if split.column or split.shards or (data.test and not data.test.random):
+        _require_whole_groups(items, folds, split.group)
+    folds = [Fold(np.concatenate([fold.train, trained]), fold.valid, fold.test) for fold in folds]
     for i, fold in enumerate(folds):
         for name, side in (("training", fold.train), ("validation", fold.valid)):
-            if not len(side):
+            if not len(side) and not (split.none and side is fold.valid):
                 raise AblateError(f"data.split: fold {i} has no {name} images; change the split.")
         for name, side in (("validation", fold.valid), ("test", fold.test)):
-            unseen = np.setdiff1d(items.targets[side], items.targets[fold.train])
+            unseen = np.flatnonzero(_has(items, side) & ~_has(items, fold.train))
             if len(unseen):
                 raise AblateError(
                     f"data.split: class {items.classes[unseen[0]]!r} has {name} images but no training "
                     f"images in fold {i}; merge or drop the class, or change the split."
                 )
     return folds
+
+
+def _has(items: Items, side: np.ndarray) -> np.ndarray:
+    """Whether a side has images of each class, bool of shape (classes,)."""
+    return np.bincount(items.targets[side], minlength=len(items.classes)) > 0
 
 
 def quick_fold(fold: Fold, items: Items, most: int = QUICK_ITEMS) -> Fold:
@@ -78,14 +90,30 @@ def quick_fold(fold: Fold, items: Items, most: int = QUICK_ITEMS) -> Fold:
     return Fold(*sides)
 
 
-def _test_side(items: Items, data: Data) -> np.ndarray:
+def _test_side(items: Items, data: Data, among: np.ndarray) -> np.ndarray:
     if items.tested is not None:
         return items.tested
     side = np.zeros(len(items.items), dtype=bool)
     if data.test and data.test.random:
-        everyone = np.arange(len(items.items))
-        return _held_out(items, everyone, data.test.random, True, Streams(data.test.seed, "test"))
+        side[among] = _held_out(items, among, data.test.random, True, Streams(data.test.seed, "test"))
     return side
+
+
+def _require_whole_groups(items: Items, folds: list[Fold], column: str | None) -> None:
+    """Refuse a column or table that puts images of one group on two sides."""
+    if items.groups is None:
+        return
+    names, groups = np.unique(items.groups, return_inverse=True)
+    for fold in folds:
+        sides = (("training", fold.train), ("validation", fold.valid), ("test", fold.test))
+        for (name, side), (other_name, other) in combinations(sides, 2):
+            both = np.intersect1d(groups[side], groups[other])
+            if len(both):
+                more = f" ({len(both) - 1} more groups too)" if len(both) > 1 else ""
+                raise AblateError(
+                    f"data.split.group: {column} {str(names[both[0]])!r} has images in {name} and in "
+                    f"{other_name}{more}; correct the split, or drop group if these images may be apart."
+                )
 
 
 def _held_out(items: Items, among: np.ndarray, share: float, stratify: bool, streams: Streams) -> np.ndarray:
@@ -109,8 +137,9 @@ def _stratified(targets: np.ndarray, share: float, streams: Streams) -> np.ndarr
     wanted = _proportional(counts, share)
     by_class = np.split(np.argsort(targets, kind="stable"), np.cumsum(counts)[:-1])
     for target, (members, count) in enumerate(zip(by_class, wanted, strict=True)):
-        shuffled = streams.generator("side", index=target).permutation(members)
-        held_out[shuffled[:count]] = True
+        if count:  # of 80,000 classes most may have none to hold out
+            shuffled = streams.generator("side", index=target).permutation(members)
+            held_out[shuffled[:count]] = True
     return held_out
 
 

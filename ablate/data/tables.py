@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from ablate.data.items import Item, Items, existing_folder, label_order, truth
+from ablate.data.tabular import read_cells
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data, Extra, TestSplit
 
 
 class _Row(dict[str, str]):
@@ -29,40 +30,50 @@ def from_table(data: Data) -> Items:
     """
     root = existing_folder(data.root) if data.root else Path()
     rows = _read_rows(_table_path(data, data.table), data)
-    test_rows: list[_Row] = []
-    if data.test and data.test.table:
-        test_rows = _read_rows(_table_path(data, data.test.table), data, splits=False)
-    folder = root / data.image.folder
-    test_folder = root / (data.test.folder if data.test and data.test.folder else data.image.folder)
+    test_rows, test_folder = _further(data, data.test)
+    extra_rows, extra_folder = _further(data, data.extra)
+    part = np.repeat([0, 1, 2], [len(rows), len(test_rows), len(extra_rows)])
+    folders = [root / folder for folder in (data.image.folder, test_folder, extra_folder)]
     classes = sorted({row[data.label.column] for row in rows + test_rows}, key=label_order)
+    _check_known(extra_rows, data.label.column, classes)
     number_of = {label: i for i, label in enumerate(classes)}
     items = [
         Item(
             i,
             row[data.image.column],
-            (folder if i < len(rows) else test_folder) / (row[data.image.column] + data.image.suffix),
+            folders[part[i]] / (row[data.image.column] + data.image.suffix),
             number_of[row[data.label.column]],
             row[data.split.group] if data.split.group else "",
+            read_cells(row, data.tabular, row.place) if data.tabular else (),
         )
-        for i, row in enumerate(rows + test_rows)
+        for i, row in enumerate(rows + test_rows + extra_rows)
     ]
-    _check_ids(rows + test_rows, data.image.column)
-    others = np.zeros(len(test_rows), dtype=bool)
+    _check_ids(rows + test_rows + extra_rows, data.image.column)
     held_out = tested = None
     if data.split.column:
-        held_out = np.concatenate([_booleans(rows, data.split.column), others])
+        held_out = np.zeros(len(items), dtype=bool)
+        held_out[part == 0] = _booleans(rows, data.split.column)
     if test_rows:
-        tested = np.concatenate([np.zeros(len(rows), dtype=bool), ~others])
+        tested = part == 1
     elif data.test and data.test.column:
-        tested = _booleans(rows, data.test.column)
-    return Items(items, classes, held_out, tested)
+        tested = np.zeros(len(items), dtype=bool)
+        tested[part == 0] = _booleans(rows, data.test.column)
+    return Items(items, classes, held_out, tested, extra=part == 2 if extra_rows else None)
+
+
+def _further(data: Data, given: TestSplit | Extra | None) -> tuple[list[_Row], str]:
+    """The rows of a further table, and the folder of its images."""
+    if given is None or not given.table:
+        return [], ""
+    field = "data.extra.table" if isinstance(given, Extra) else "data.test.table"
+    return _read_rows(_table_path(data, given.table), data, field), given.folder or data.image.folder
 
 
 def _table_path(data: Data, table: str | None) -> Path:
     return Path(data.root or "", table or "")
 
 
-def _read_rows(path: Path, data: Data, splits: bool = True) -> list[_Row]:
+def _read_rows(path: Path, data: Data, field: str = "data.table") -> list[_Row]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -76,20 +87,23 @@ def _read_rows(path: Path, data: Data, splits: bool = True) -> list[_Row]:
                 for row in reader
             ]
     except FileNotFoundError:
-        raise AblateError(f"data.table: there is no file {path}.") from None
+        raise AblateError(f"{field}: there is no file {path}.") from None
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise AblateError(f"data.table: {path} cannot be read as CSV in UTF-8 ({error}).") from None
+        raise AblateError(f"{field}: {path} cannot be read as CSV in UTF-8 ({error}).") from None
     needed: list[tuple[str, str | None]] = [
         ("data.image.column", data.image.column),
         ("data.label.column", data.label.column),
     ]
     needed += [("data.split.group", data.split.group)]
-    if splits:
+    if data.tabular:
+        needed += [("data.tabular.numeric", name) for name in data.tabular.numeric]
+        needed += [("data.tabular.categorical", name) for name in data.tabular.categorical]
+    if field == "data.table":
         needed += [("data.split.column", data.split.column)]
         needed += [("data.test.column", data.test.column if data.test else None)]
-    _check_columns(path, columns, needed)
+    _check_columns(path, field, columns, needed)
     if not rows:
-        raise AblateError(f"data.table: {path} has no rows.")
+        raise AblateError(f"{field}: {path} has no rows.")
     _check_filled(rows, "label", data.label.column)
     _check_filled(rows, "image", data.image.column)
     if data.split.group:
@@ -97,15 +111,17 @@ def _read_rows(path: Path, data: Data, splits: bool = True) -> list[_Row]:
     return rows
 
 
-def _check_columns(path: Path, columns: list[str], needed: Sequence[tuple[str, str | None]]) -> None:
+def _check_columns(
+    path: Path, field: str, columns: list[str], needed: Sequence[tuple[str, str | None]]
+) -> None:
     if not columns:
-        raise AblateError(f"data.table: {path} is empty; it needs a line with the columns' names.")
+        raise AblateError(f"{field}: {path} is empty; it needs a line with the columns' names.")
     for name, column in needed:
         if column is not None and column not in columns:
             other = next((mark for mark in (";", "\t", "|") if mark in columns[0]), None)
             if len(columns) == 1 and other:
                 raise AblateError(
-                    f"data.table: the columns of {path} are separated by {other!r}; save it with commas."
+                    f"{field}: the columns of {path} are separated by {other!r}; save it with commas."
                 )
             raise AblateError(f"{name}: {path} has no column {column!r}; it has {', '.join(columns)}.")
 
@@ -117,6 +133,16 @@ def _check_filled(rows: list[_Row], what: str, column: str) -> None:
             f"{missing[0].place}: {len(missing)} of {len(rows)} rows have no {what}; fill column {column!r} "
             "or drop the rows."
         )
+
+
+def _check_known(rows: list[_Row], column: str, classes: Sequence[str]) -> None:
+    known = set(classes)
+    for row in rows:
+        if row[column] not in known:
+            raise AblateError(
+                f"{row.place}: the class {row[column]!r} is in the extra data alone, so nothing could be "
+                "validated on it; correct the label or drop the class's rows."
+            )
 
 
 def _check_ids(rows: list[_Row], column: str) -> None:

@@ -32,7 +32,7 @@ from ablate.data.packs import PackWriter, Presized
 from ablate.data.pixels import Pixels
 from ablate.data.presize import Presize
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data
 
 P24, P30 = Presize(24), Presize(30)
 Count = Callable[[], int]
@@ -391,7 +391,7 @@ from ablate.data import cache, packs, place
 from ablate.data.items import load_items
 from ablate.data.presize import Presize
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data
 
 root, shorter, what, after = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
 cache.PackWriter = partial(packs.PackWriter, limit=10_000)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import ablate.data.check as check_data_module
 from ablate.data.check import CheckReport, check_data
 from ablate.errors import AblateError
 from ablate.recipe.recipe import Recipe
@@ -138,6 +139,74 @@ def test_leaks_are_told_for_every_fold(photos: Path):
 def test_a_conflict_is_told_once_for_all_folds(photos: Path):
     shutil.copy(photos / "cat/0.jpg", photos / "dog/copy.jpg")
     assert check(photos, split={"folds": 4}).repeats == [("cat/0.jpg", "dog/copy.jpg")]
+
+
+def smooth(seed: int) -> Image.Image:
+    """What a photo of another thing would be."""
+    noise = np.random.default_rng(seed).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize((96, 72), Image.Resampling.BICUBIC)
+
+
+def add_twins(photos: Path) -> None:
+    """A training image, and the same for validation: as it is, of half the size, mirrored."""
+    image = smooth(0)
+    image.save(photos / "one.png")
+    image.resize((48, 36)).save(photos / "half.jpg", quality=70)
+    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "mirrored.png")
+    shutil.copy(photos / "one.png", photos / "same.png")
+    for name in ("one.png", "half.jpg", "mirrored.png", "same.png"):
+        add_row(photos, name, "cat", name != "one.png")
+
+
+def test_images_that_look_the_same_on_two_sides_are_told(photos: Path):
+    add_twins(photos)
+    report = by_column(photos)
+    assert report.leaks == [(0, "train", "valid", ("one.png",), ("same.png",))]
+    assert report.twins is not None
+    assert {twins[:5] for twins in report.twins} == {
+        (0, "train", "valid", "one.png", "half.jpg"),
+        (0, "train", "valid", "one.png", "mirrored.png"),
+    }
+    assert all(distance <= check_data_module.TWINS for *_, distance in report.twins)
+
+
+def test_twins_are_told_for_every_fold_that_they_stand_apart_in(photos: Path):
+    smooth(0).save(photos / "cat/one.png")
+    smooth(0).save(photos / "cat/two.jpg", quality=70)
+    report = check(photos, split={"folds": 3, "stratify": False})
+    assert report.twins is not None
+    assert len(report.twins) == 2  # once the one is for validation, once the other
+    assert {frozenset(twins[3:5]) for twins in report.twins} == {frozenset(("cat/one.png", "cat/two.jpg"))}
+    for fold, side_a, side_b, a, _, _ in report.twins:
+        assert (side_a, side_b) == ("train", "valid")
+        assert (fold, a) in {(twins[0], twins[3]) for twins in report.twins}
+
+
+def test_twins_are_not_looked_for_among_too_many(photos: Path, monkeypatch: pytest.MonkeyPatch):
+    add_twins(photos)
+    monkeypatch.setattr(check_data_module, "MOST_PAIRS", 100)
+    assert by_column(photos).twins is None
+
+
+def test_extra_images_that_are_left_out_are_no_leak(photos: Path):
+    smooth(0).save(photos / "one.png")
+    smooth(0).resize((48, 36)).save(photos / "half.jpg", quality=70)
+    shutil.copy(photos / "one.png", photos / "same.png")
+    add_row(photos, "one.png", "cat", True)
+    (photos / "more.csv").write_text("image,label\nhalf.jpg,cat\nsame.png,cat\n")
+    split = {"column": "is_val"}
+    report = check(photos, table="table.csv", split=split, extra={"table": "more.csv"})
+    assert (report.leaks, report.twins) == ([], [])
+    assert {name for name, _ in report.left_out} == {"same.png", "half.jpg"}
+    assert all(why.startswith("near-duplicate of one.png in validation, ") for _, why in report.left_out)
+    assert report.counts[0]["train"] == [6, 6, 6]
+    kept = {"table": "more.csv", "near_duplicates": "keep"}
+    report = check(photos, table="table.csv", split=split, extra=kept)
+    assert report.left_out == []
+    assert report.leaks == [(0, "train", "valid", ("same.png",), ("one.png",))]
+    assert report.twins is not None
+    assert [twins[3:5] for twins in report.twins] == [("half.jpg", "one.png")]
+    assert report.counts[0]["train"] == [8, 6, 6]
 
 
 def test_progress_and_errors(photos: Path):

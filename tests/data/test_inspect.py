@@ -18,7 +18,7 @@ from ablate.data.items import Item, load_items
 from ablate.data.looks import Looks, Seen
 from ablate.data.remembered import cache_folder
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data
 
 Count = Callable[[], int]
 

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from ablate.data.items import Items, load_items
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data
 
 HEADER = "image,label,is_val,patient"
 
@@ -168,6 +168,60 @@ def test_a_further_table_for_the_test(tmp_path: Path):
     )
     table(tmp_path, "image,label", "c,x", name="test.csv")
     assert "data.split.group: test.csv has no column 'p'" in problem(tmp_path, split=split, test=test)
+
+
+def test_a_further_table_for_training(tmp_path: Path):
+    table(tmp_path, "image,label,v,p", "a,x,0,1", "b,y,1,2")
+    table(tmp_path, "image,label,p", "c,x,3", name="test.csv")
+    table(tmp_path, "label,image,p", "y,d,4", "x,e,2", name="more.csv")
+    split, extra = {"column": "v", "group": "p"}, {"table": "more.csv", "folder": "more"}
+    items = load(tmp_path, split=split, extra=extra, test={"table": "test.csv", "folder": "later"})
+    assert [item.id for item in items.items] == ["a", "b", "c", "d", "e"]
+    assert [item.number for item in items.items] == [0, 1, 2, 3, 4]
+    assert items.targets.tolist() == [0, 1, 0, 1, 0]
+    assert [item.image for item in items.items[2:]] == [
+        tmp_path / "later/c",
+        tmp_path / "more/d",
+        tmp_path / "more/e",
+    ]
+    assert items.items[4].group == "2"
+    assert items.extra is not None
+    assert items.extra.tolist() == [False, False, False, True, True]
+    assert items.held_out is not None
+    assert items.held_out.tolist() == [False, True, False, False, False]
+    assert items.tested is not None
+    assert items.tested.tolist() == [False, False, True, False, False]
+    alone = load(tmp_path, split=split)
+    assert alone.extra is None
+    assert [(item.number, item.id) for item in alone.items] == [(0, "a"), (1, "b")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            ["image,label", "b,x"],
+            "more.csv:2: the image 'b' stands on t.csv:3 too; every image may stand once.",
+        ),
+        (
+            ["image,label", "c,x", "d,z"],
+            "more.csv:3: the class 'z' is in the extra data alone, so nothing could be validated on it; "
+            "correct the label or drop the class's rows.",
+        ),
+        (["image,label"], "data.extra.table: more.csv has no rows."),
+        (["image,dx", "c,x"], "data.label.column: more.csv has no column 'label'; it has image, dx."),
+        (
+            ["image;label", "c;x"],
+            "data.extra.table: the columns of more.csv are separated by ';'; save it with commas.",
+        ),
+        (None, "data.extra.table: there is no file more.csv."),
+    ],
+)
+def test_a_further_table_that_cannot_be_used_says_why(lines: list[str] | None, message: str, tmp_path: Path):
+    table(tmp_path, "image,label", "a,x", "b,y")
+    if lines is not None:
+        table(tmp_path, *lines, name="more.csv")
+    assert problem(tmp_path, extra={"table": "more.csv"}) == message
 
 
 def test_a_column_for_the_test(tmp_path: Path):

@@ -13,7 +13,7 @@ from sklearn.model_selection import StratifiedGroupKFold
 from ablate.data.items import Item, Items, load_items
 from ablate.data.splits import QUICK_ITEMS, Fold, make_folds, quick_fold
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data
 
 COUNTS = st.lists(st.integers(2, 20), min_size=2, max_size=5)
 TARGETS = COUNTS.map(lambda counts: np.repeat(range(len(counts)), counts).tolist()).flatmap(st.permutations)
@@ -203,6 +203,17 @@ def test_a_column_says_who_is_validated():
     assert fold.valid.tolist() == [0, 3, 5]
 
 
+def test_without_a_validation_set_all_but_the_test_items_are_trained_on():
+    targets = [0, 1] * 20
+    (fold,) = make_folds(make_items(targets), data(none=True))
+    assert (fold.train.tolist(), len(fold.valid), len(fold.test)) == (list(range(40)), 0, 0)
+    (fold,) = make_folds(make_items(targets), data({"random": 0.25}, none=True))
+    assert (len(fold.train), len(fold.valid), len(fold.test)) == (30, 0, 10)
+    assert_partition(fold, 40)
+    quick = quick_fold(fold, make_items(targets), 8)
+    assert (len(quick.train), len(quick.valid), len(quick.test)) == (8, 0, 8)
+
+
 @pytest.mark.parametrize("way", [{"random": 0.25}, {"folds": 4}, {"column": "v"}])
 def test_test_items_are_the_same_in_every_fold_and_seen_in_none(way: dict[str, Any]):
     targets = [0, 1] * 50
@@ -253,6 +264,16 @@ def test_test_items_are_the_same_in_every_fold_and_seen_in_none(way: dict[str, A
             make_items([0, 1, 0, 1], [0] * 4),
             data(random=0.5, group="g"),
             "2 parts need 2 groups, there are 1",
+        ),
+        (
+            make_items([0, 1, 0, 1], [7, 7, 8, 8], held_out=np.array([True, False, False, True])),
+            data(column="v", group="patient"),
+            r"group: patient 'g7' has images in training and in validation \(1 more groups too\); correct",
+        ),
+        (
+            make_items([0, 1, 0, 1, 0], [7, 7, 8, 8, 8], tested=np.array([False] * 4 + [True])),
+            data({"column": "t"}, random=0.5, group="patient"),
+            "group: patient 'g8' has images in (training|validation) and in test; correct the split",
         ),
     ],
 )
