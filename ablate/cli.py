@@ -11,6 +11,7 @@ import click
 
 from ablate import __version__
 from ablate.cli_bench import bench
+from ablate.cli_predict import export, predict
 from ablate.cli_store import store
 from ablate.errors import AblateError, Terminated
 
@@ -221,6 +222,8 @@ def schema() -> None:
 
 
 main.add_command(bench)
+main.add_command(export)
+main.add_command(predict)
 main.add_command(store)
 
 

@@ -10,7 +10,17 @@ class AblateError(Exception):
     """A mistake in a recipe, in data or in a command, told in one clear sentence.
 
     The command line prints the message to stderr and exits with code 2.
+
+    Args:
+        message: The sentence; it stays as it is where fastai puts the callback and the event before it.
     """
+
+    def __init__(self, message: str = ""):
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads or writes what belongs to the person who runs it."""
     for name in list(os.environ):
         ours = name.startswith("ABLATE_") and name != "ABLATE_TEST_DATA"
-        if ours or name in ("CASSAVA_DATA", "HAM10000_DATA"):
+        if ours or name in ("CASSAVA_DATA", "HAM10000_DATA", "LANDMARK_DATA"):
             monkeypatch.delenv(name)
     for name in ("cache", "out", "store"):
         monkeypatch.setenv(f"ABLATE_{name.upper()}", str(tmp_path / f".{name}"))
@@ -50,6 +50,25 @@ def photos(tmp_path: Path) -> Path:
     with (root / "table.csv").open("w", newline="") as file:
         csv.writer(file).writerows([["image", "label", "is_val", "patient"], *rows])
     return root
+
+
+@pytest.fixture
+def more_photos(photos: Path) -> Path:
+    """The same photos and three more in more/, with more.csv.
+
+    anew.jpg and mirrored.png look like cat/7.png, which is for validation; new.png looks like none.
+    """
+    noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).resize((96, 72), Image.Resampling.BICUBIC)
+    image.save(photos / "cat" / "7.png")
+    (photos / "more").mkdir()
+    image.save(photos / "more" / "anew.jpg", quality=70)
+    image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(photos / "more" / "mirrored.png")
+    other = Image.fromarray(noise[::-1, :, 0]).resize((48, 36), Image.Resampling.BICUBIC)
+    other.save(photos / "more" / "new.png")
+    rows = [f"{name},cat,of {name}" for name in ("anew.jpg", "mirrored.png", "new.png")]
+    (photos / "more.csv").write_text("\n".join(["image,label,patient", *rows]))
+    return photos
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,20 @@ def test_a_damaged_folder_is_named_with_what_to_do() -> None:
     error = Damaged(Path("store/abc"))
     assert error.folder == Path("store/abc")
     assert str(error).startswith("store/abc: is damaged; `ablate run` sets it aside and computes it again")
+
+
+def test_a_sentence_stays_as_it_is_on_its_way_through_fastai() -> None:
+    from fastai.callback.core import Callback
+
+    class Complains(Callback):
+        def before_fit(self) -> None:
+            raise AblateError("monitor: there is none.")
+
+    complains = Complains()
+    with pytest.raises(AblateError) as raised:
+        complains("before_fit")
+    assert str(raised.value) == "monitor: there is none."
+    assert str(pickle.loads(pickle.dumps(raised.value))) == "monitor: there is none."
 
 
 def test_nothing_that_catches_exceptions_holds_a_termination_up() -> None:

@@ -209,7 +209,8 @@ def test_short(reference: Reference, rng: random.Random, tmp_path: Path):
     torture.shots(shot(rng, "full", rng.choice(("tables", "report")), 6))
     torture.finish(reference)
     print(torture.kills, torture.fulls)
-    assert torture.kills.total() >= 6
+    # of the first three, one may come in the main process, before it has written any table
+    assert torture.kills.total() >= 5
     assert torture.fulls.total() == 2
 
 

@@ -22,8 +22,9 @@ from ablate import devices, techniques
 from ablate.data.items import load_items
 from ablate.data.splits import Fold
 from ablate.errors import StageStopped
+from ablate.recipe.data_schema import Data
 from ablate.recipe.recipe import Recipe
-from ablate.recipe.schema import Data, Model, Phase
+from ablate.recipe.schema import Model, Phase
 from ablate.streams import Streams
 from ablate.study.job import Job
 from ablate.study.plan import make_plan
@@ -31,10 +32,14 @@ from ablate.study.prepare import prepare
 from ablate.techniques.augment import Augment
 from ablate.techniques.base import Context, Technique
 from ablate.techniques.cutmix import CutMix
+from ablate.techniques.gridmask import GridMask
 from ablate.techniques.label_smoothing import LabelSmoothing
+from ablate.techniques.mixer import MixingTechnique
 from ablate.techniques.mixup import MixUp
 from ablate.techniques.normalize import Normalize
+from ablate.techniques.random_erasing import RandomErasing
 from ablate.techniques.tta import TTA
+from ablate.techniques.unmixed import Unmixed
 from ablate.training.data import dataloaders
 from ablate.training.fit import EpochLog, Report, fit_phase
 from ablate.training.learner import build_learner, quiet
@@ -122,8 +127,15 @@ def trained(own: Parts, rate: float = 5e-3, report: Report = lambda _: None) -> 
     return learn, log
 
 
-@pytest.mark.parametrize("technique", [MixUp(alpha=0.4), CutMix()], ids=lambda technique: technique.name)
-def test_mixing_is_that_of_the_cpu(technique: MixUp | CutMix, xla: Any):
+MIXING = [
+    *(MixUp(alpha=0.4), MixUp(folded=False, partner="other")),
+    *(CutMix(), CutMix(per_image=True, place="inside", p=0.5)),
+    *(GridMask(), GridMask(pattern="checkerboard"), Unmixed()),
+]
+
+
+@pytest.mark.parametrize("technique", MIXING, ids=lambda technique: technique.name)
+def test_mixing_is_that_of_the_cpu(technique: MixingTechnique, xla: Any):
     generator = torch.Generator().manual_seed(0)
     x, y = torch.rand(16, 3, 20, 24, generator=generator), torch.randint(5, (16,), generator=generator)
     results = []
@@ -146,19 +158,35 @@ def test_mixing_is_that_of_the_cpu(technique: MixUp | CutMix, xla: Any):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("technique", [MixUp(), CutMix()], ids=lambda technique: technique.name)
-def test_every_draw_is_the_same_graph(technique: MixUp | CutMix, xla: Any, compiled: Callable[[], int]):
+@pytest.mark.parametrize("technique", MIXING[:-1], ids=lambda technique: technique.name)
+def test_every_draw_is_the_same_graph(technique: MixingTechnique, xla: Any, compiled: Callable[[], int]):
     rng = np.random.default_rng(0)
-    counts, shares = [], set()
+    counts, totals = [], set()
+    images = torch.rand(4, 3, 16, 16 + MIXING.index(technique))  # a size whose graph no other has compiled
     for _ in range(8):
-        x = torch.rand(4, 3, 16, 16).to(xla.torch_device())
+        x = images.to(xla.torch_device())
         mixed, _, share = technique.mix(x, rng)
-        total = mixed.sum() + share.sum()
+        total = mixed[0].sum() + share[0]
         xla.end_step()
-        shares.add(float(share[0].cpu()))
-        total.cpu()
+        totals.add(float(total.cpu()))
         counts.append(compiled())
-    assert len(shares) > 4
+    assert len(totals) > 3
+    assert counts[0] > 0
+    assert counts[-1] == counts[1]
+
+
+@pytest.mark.parametrize("mode", ["const", "rand", "pixel"])
+def test_erasing_is_that_of_the_cpu_and_one_graph(mode: Any, xla: Any, compiled: Callable[[], int]):
+    technique, images = RandomErasing(p=0.7, mode=mode, count=2), torch.rand(16, 3, 20, 24)
+    counts = []
+    for seed in range(6):
+        here, there = (
+            technique.change(images.to(device), np.random.default_rng(seed))
+            for device in (torch.device("cpu"), xla.torch_device())
+        )
+        xla.end_step()
+        torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-6)
+        counts.append(compiled())
     assert counts[0] > 0
     assert counts[-1] == counts[1]
 

@@ -13,6 +13,7 @@ from ablate.analysis import names
 from ablate.analysis.contrasts import Contrast, against_baseline
 from ablate.analysis.crossed import Interval, t_interval
 from ablate.analysis.decide import Decision, decide
+from ablate.analysis.mcnemar import COLUMNS as PAIRS
 from ablate.analysis.mcnemar import fixed_models
 from ablate.analysis.measure import CROSSED, LINEAR, Measured, measure
 from ablate.analysis.metrics import Metric, find_metric
@@ -126,6 +127,8 @@ def analyse(
     own = next(each for each in chosen if each.name == metric)
     if contrasts is None:
         contrasts = against_baseline(list(trials["variant"]), baseline)
+    if not contrasts:
+        return Analysis(_effects([]), pd.DataFrame(columns=DETAILS), pd.DataFrame(columns=PAIRS))
     paired = PairedPredictions(trials, predictions)
     table = _Table(paired, contrasts, own, smallest_effect, n_folds)
     decisions = decide(
@@ -143,8 +146,11 @@ def analyse(
             row = table.effect(contrast, each, decision)
             rows.append(row)
             details.append(table.detail(contrast, each, decision, row["verdict"]))
-    frame = pd.DataFrame(rows, columns=COLUMNS).astype({"primary": bool, "n_seeds": int, "verdict": str})
-    return Analysis(frame, pd.DataFrame(details, columns=DETAILS), fixed_models(paired, contrasts))
+    return Analysis(_effects(rows), pd.DataFrame(details, columns=DETAILS), fixed_models(paired, contrasts))
+
+
+def _effects(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"primary": bool, "n_seeds": int, "verdict": str})
 
 
 class _Table:

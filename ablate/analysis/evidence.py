@@ -158,6 +158,12 @@ def plan_rows(study: StudyFiles) -> list[tuple[str, str]]:
     )
     if summary.get("skipped_images"):
         add("Images left out", "{skipped_images:,} that cannot be used (skipped.csv)", "skipped_images")
+    if summary.get("leaking_images"):
+        add(
+            "Extra images left out",
+            "{leaking_images:,} that look like validation or test images or share a group (skipped.csv)",
+            "leaking_images",
+        )
     factor, unit, digits = shown_in(study.metric)
     rows.append(("Metric", title(study.metric)))
     rows.append(

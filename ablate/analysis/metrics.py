@@ -55,12 +55,14 @@ def find_metric(name: str, classes: Sequence[str] | None = None) -> Metric:
     if parts is None:
         known = ", ".join(names.known_metrics())
         raise AblateError(f"There is no metric {name!r}; choose one of {known}.")
+    if classes is not None and (why := names.why_not(name, classes)):
+        raise AblateError(f"The metric {name!r} {why}")
     if parts.k is not None:
         k = parts.k
         return Metric(name, lambda predicted: _top_k(predicted, k))
     if parts.family in _PLAIN:
         return Metric(name, _PLAIN[parts.family], within_class=parts.family == "balanced_accuracy")
-    of = None if parts.of is None else _OneClass.find(name, parts.of, classes)
+    of = None if parts.of is None else _OneClass.find(parts.of, classes)
     if parts.family in _RANKINGS:
         rank = _RANKINGS[parts.family]
         return Metric(
@@ -80,18 +82,10 @@ class _OneClass:
     code: int | None
 
     @classmethod
-    def find(cls, metric: str, name: str, classes: Sequence[str] | None) -> _OneClass:
+    def find(cls, name: str, classes: Sequence[str] | None) -> _OneClass:
         if classes is None:
             return cls(name, int(name) if name.isdecimal() else None)
-        if name not in classes:
-            raise AblateError(
-                f"The metric {metric!r} is about no class of these data; they have {_few(classes)}."
-            )
         return cls(name, list(classes).index(name))
-
-
-def _few(classes: Sequence[str]) -> str:
-    return ", ".join(map(str, classes[:20])) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
 
 
 def metric_values(
@@ -126,6 +120,8 @@ def _top_k(predicted: Predicted, k: int) -> np.ndarray:
     if predicted.rank_target is not None:
         return (predicted.rank_target <= k).astype(float)
     table, target = predicted.table(f"top_{k}_accuracy"), predicted.target.astype(int)[:, None]
+    if table.shape[1] < k:
+        raise AblateError(f"top_{k}_accuracy needs {k} classes or more; there are {table.shape[1]}.")
     own = np.take_along_axis(table, target, axis=1)
     later = np.arange(table.shape[1]) > target
     return (((table > own) | ((table == own) & later)).sum(axis=1) < k).astype(float)
@@ -136,10 +132,7 @@ def _calibration_error(predicted: Predicted) -> np.ndarray:
 
     The confidence is the probability of the predicted class. Each item counts with the sign of its bin's gap.
     """
-    table = predicted.table("expected_calibration_error")
-    if len(predicted) and predicted.pred.max() >= table.shape[1]:
-        raise AblateError("expected_calibration_error needs a probability p_K for every class K in `pred`.")
-    confidence = np.take_along_axis(table, predicted.pred.astype(int)[:, None], axis=1)[:, 0].astype(float)
+    confidence = predicted.chance_of_pred("expected_calibration_error").astype(float)
     gap = confidence - predicted.hits
     bins = confidence_bin(confidence)
     return np.sign(np.bincount(bins, weights=gap, minlength=BINS))[bins] * gap

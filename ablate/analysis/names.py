@@ -7,10 +7,14 @@ classes; with a class behind a colon, as in `recall:melanoma`, they are about th
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 DEFAULT_METRICS = ("accuracy", "balanced_accuracy", "log_loss")
 """What every study measures, beside its own metric."""
+
+MOST_CLASSES = 1000
+"""Up to so many classes, the probabilities of all are kept for each item; above, those of the top ones."""
 
 PER_CLASS = ("recall", "precision", "f1", "roc_auc", "average_precision")
 _PLAIN = ("accuracy", "balanced_accuracy", *PER_CLASS, "log_loss", "expected_calibration_error")
@@ -61,9 +65,26 @@ def known_metrics() -> list[str]:
     return [*_PLAIN, "top_5_accuracy", "recall:CLASS"]
 
 
-def measured(metric: str) -> tuple[str, ...]:
-    """What a study with this metric measures: the usual metrics and its own."""
-    return tuple(dict.fromkeys((*DEFAULT_METRICS, metric)))
+def measured(metric: str, metrics: Iterable[str] = ()) -> tuple[str, ...]:
+    """What a study measures: the usual metrics, the one that it judges by, and others that it asks for."""
+    return tuple(dict.fromkeys((*DEFAULT_METRICS, metric, *metrics)))
+
+
+def why_not(name: str, classes: Sequence[str]) -> str:
+    """Why a metric cannot be measured on data with these classes, to stand after its name; else empty."""
+    parts = parse(name)
+    if parts is not None and parts.k is not None and parts.k > len(classes):
+        return f"needs {parts.k} classes or more, and these data have {len(classes)}; take a smaller k."
+    if parts is not None and parts.of is not None and parts.of not in classes:
+        more = f" and {len(classes) - 20:,} more" if len(classes) > 20 else ""
+        return f"is about no class of these data; they have {', '.join(map(str, classes[:20]))}{more}."
+    return ""
+
+
+def needs_all(name: str) -> bool:
+    """Whether a metric ranks items by the probability of any class, so that those of all must be kept."""
+    parts = parse(name)
+    return parts is not None and parts.family in ("roc_auc", "average_precision")
 
 
 def higher_is_better(name: str) -> bool:

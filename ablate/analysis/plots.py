@@ -1,10 +1,11 @@
-"""Figures for people: effects, learning curves, calibration, and what each technique costs."""
+"""Figures for people: effects, learning curves, confusions, calibration, what each technique costs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -57,12 +58,12 @@ def forest(effects: pd.DataFrame, metric: str, smallest_effect: float) -> Figure
 
 
 def curves(history: pd.DataFrame, metric: str = "accuracy") -> Figure:
-    """The validation metric by epoch, counted through all phases: each variant's mean ± its spread.
+    """A metric by epoch, counted through all phases: each variant's mean ± its spread.
 
     `history` has a row per variant, seed, fold, phase and epoch, in the order of training within a trial; the
-    spread is one standard deviation over seeds and folds. Where it has no such metric, `valid_loss` is drawn.
+    spread is one standard deviation over seeds and folds. Where it has no such metric, see `curve_in`.
     """
-    metric = metric if metric in history and history[metric].notna().any() else "valid_loss"
+    metric = curve_in(history, metric) or metric
     figure, axes = new_figure(2.9)
     factor, shown_unit, _ = shown_in(metric)
     style = styles([str(name) for name in history["variant"].unique()])
@@ -79,6 +80,12 @@ def curves(history: pd.DataFrame, metric: str = "accuracy") -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     legend_below(figure, axes)
     return figure
+
+
+def curve_in(history: pd.DataFrame, *wanted: str) -> str | None:
+    """What there is to draw of a history: the first of what is wanted, else a loss; None without any."""
+    names = (*wanted, "valid_loss", "train_loss")
+    return next((name for name in names if name in history and history[name].notna().any()), None)
 
 
 def curves_of(history: pd.DataFrame, metric: str) -> list[tuple[list[str], pd.Series, pd.Series]]:
@@ -119,6 +126,32 @@ def reliability(tables: Mapping[str, pd.DataFrame], variants: list[str]) -> Figu
     )
     line_of_truth.set_label("perfectly calibrated")
     legend_below(figure, axes)
+    return figure
+
+
+def confusion(shares: np.ndarray, names: Sequence[str], variant: str) -> Figure:
+    """A variant's confusion matrix as a heat map, with the numbers.
+
+    Args:
+        shares: Of the items of each class (row), the share that was given each class (column), (K, K).
+        names: Of the K classes.
+        variant: Whose it is.
+    """
+    figure, axes = new_figure(1.2 + 0.5 * len(names))
+    axes.grid(False)
+    places = np.arange(len(names) + 1) - 0.5
+    axes.pcolormesh(places, places, shares, cmap="Blues", vmin=0, vmax=1)
+    axes.invert_yaxis()
+    for (row, column), share in np.ndenumerate(shares):
+        colour = "white" if share > 0.5 else INK
+        number = "–" if np.isnan(share) else f"{100 * share:.0f}"
+        axes.text(column, row, number, ha="center", va="center", color=colour, fontsize=FONT)
+    labels = [literal(name, 24) for name in names]
+    axes.set_xticks(range(len(names)), labels, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), labels)
+    axes.set_xlabel("predicted, % of each true class")
+    axes.set_ylabel("true")
+    axes.set_title(literal(variant, 48), color=INK, fontsize=FONT)
     return figure
 
 

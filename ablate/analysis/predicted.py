@@ -1,8 +1,9 @@
 """What one trial predicted, as arrays, read from a table of predictions and checked on the way.
 
 A table of predictions has a row per item: `target` and `pred` are class codes, `p_0 … p_{K-1}` probabilities.
-Above 1,000 classes only the top ones are kept; `p_target` then holds the probability of the true class, and
-`rank_target` its rank, 1 for the most probable.
+Above 1,000 classes only the top ones are kept: `top_1` is the most probable class and `p_top_1` its
+probability, and so on; `p_target` holds the probability of the true class, and `rank_target` its rank, 1 for
+the most probable.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Predicted:
     probabilities: np.ndarray | None = None
     p_target: np.ndarray | None = None
     rank_target: np.ndarray | None = None
+    p_pred: np.ndarray | None = None
 
     @classmethod
     def read(cls, table: pd.DataFrame) -> Predicted:
@@ -42,6 +44,7 @@ class Predicted:
             probabilities=_floats(table[columns]) if whole else None,
             p_target=_floats(table["p_target"]) if "p_target" in table else None,
             rank_target=_floats(table["rank_target"]) if "rank_target" in table else None,
+            p_pred=_floats(table["p_top_1"]) if "p_top_1" in table else None,
         )
 
     @classmethod
@@ -101,6 +104,15 @@ class Predicted:
         if self.p_target is not None:
             return self.p_target
         return np.take_along_axis(self.table(metric), self.target.astype(int)[:, None], axis=1)[:, 0]
+
+    def chance_of_pred(self, metric: str) -> np.ndarray:
+        """The probability of the predicted class, shape (n,)."""
+        if self.p_pred is not None:
+            return self.p_pred
+        table = self.table(metric)
+        if len(self) and self.pred.max() >= table.shape[1]:
+            raise AblateError(f"{metric} needs a probability p_K for every class K in `pred`.")
+        return np.take_along_axis(table, self.pred.astype(int)[:, None], axis=1)[:, 0]
 
 
 def _codes(column: pd.Series) -> np.ndarray:
@@ -166,7 +178,7 @@ def check_complete(trial: pd.DataFrame, key: Sequence[object]) -> None:
     if numbers[0] != numbers[1]:
         kinds = " and ".join(f"{name} of type {trial[name].dtype}" for name in ("target", "pred"))
         raise AblateError(f"{where} has {kinds}; name classes alike in both.")
-    further = [name for name in ("p_target", "rank_target") if name in trial]
+    further = [name for name in ("p_target", "rank_target", "p_top_1") if name in trial]
     columns = ["target", "pred", *probability_columns(trial), *further]
     broken = trial[columns].isna()
     if broken.to_numpy().any():
@@ -176,7 +188,7 @@ def check_complete(trial: pd.DataFrame, key: Sequence[object]) -> None:
             f"{column} ({int(broken.any(axis=1).sum())} of {len(trial)} items); mark that trial as diverged "
             "or leave it out."
         )
-    probable = [*probability_columns(trial), *(["p_target"] if "p_target" in trial else [])]
+    probable = [*probability_columns(trial), *(name for name in further if name.startswith("p_"))]
     outside = [name for name in probable if trial[name].min() < -1e-3 or trial[name].max() > 1 + 1e-3]
     if outside:
         raise AblateError(f"{where} has probabilities in {outside[0]} that are not between 0 and 1.")

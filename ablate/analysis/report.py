@@ -6,16 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablate.analysis import plots, sections
+from ablate.analysis.by_class import MOST_CLASSES, class_name
 from ablate.analysis.drawing import svg
 from ablate.analysis.html import html
 from ablate.analysis.names import higher_is_better, shown_in, title
 from ablate.analysis.saved import StudyFiles
+from ablate.analysis.winner import best_or_only
 from ablate.analysis.wording import answer
 from ablate.files import replace_file
 
 
 def write_report(folder: Path) -> None:
-    """Writes `report.html`, `report.md`, `plots/effects.svg` and `plots/curves.svg` into a study's folder.
+    """Writes `report.html`, `report.md` and the figures in `plots/` into a study's folder.
 
     Each file is replaced whole or not at all. Raises AblateError when a file of the study is missing or
     broken.
@@ -26,6 +28,11 @@ def write_report(folder: Path) -> None:
     write_whole(folder / "plots" / "effects.svg", svg(figure))
     if study.history is not None:
         write_whole(folder / "plots" / "curves.svg", svg(plots.curves(study.history)))
+    best = best_or_only(study.trials, study.metric)
+    if best is not None and study.outcomes is not None and study.outcomes.classes <= MOST_CLASSES:
+        names = [class_name(study, label) for label in range(study.outcomes.classes)]
+        figure = plots.confusion(study.outcomes.confusion(best), names, best)
+        write_whole(folder / "plots" / "confusion.svg", svg(figure))
     write_whole(folder / "report.html", html(study))
     write_whole(folder / "report.md", markdown(study))
 
@@ -48,9 +55,7 @@ def markdown(study: StudyFiles) -> str:
         _effects(study),
         _unequal_epochs(study),
         sections.test_score(study),
-        f"An interval is about new images and new seeds, with {study.confidence_name}, given this training "
-        "split; `undecided` does not mean that there is no effect. Everything else, and how to repeat it: "
-        "[report.html](report.html).",
+        _intervals(study) + "Everything else, and how to repeat it: [report.html](report.html).",
     ]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
@@ -72,6 +77,15 @@ def _effects(study: StudyFiles) -> str:
 def _verdict(row: dict) -> str:
     exploratory = " (exploratory)" if row["exploratory"] else ""
     return ". ".join([row["verdict"] + exploratory, *row["remarks"]])
+
+
+def _intervals(study: StudyFiles) -> str:
+    if study.effects.empty:
+        return ""
+    return (
+        f"An interval is about new images and new seeds, with {study.confidence_name}, given this training "
+        "split; `undecided` does not mean that there is no effect. "
+    )
 
 
 def _unequal_epochs(study: StudyFiles) -> str:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from ablate.analysis.names import is_metric, shown_in, title
 from ablate.analysis.saved import StudyFiles
-from ablate.analysis.winner import winner
+from ablate.analysis.winner import best_or_only
 from ablate.analysis.wording import interval, known, level, next_step, short_labels, signed
 
 MOST_VARIANTS = 12
@@ -130,7 +130,9 @@ def scores(study: StudyFiles) -> Table | None:
         [str(variant), str(trials["seed"].nunique()), *(mean_and_sd(trials, name) for name in metrics)]
         for variant, trials in study.finished.groupby("variant", sort=False)
     ]
-    return Table(header, rows, caption="Mean ± standard deviation over seeds, on the validation images.")
+    by_fold = ", of the mean over folds, on the out-of-fold predictions"
+    what = by_fold if study.plan.get("split_folds") else ", on the validation images"
+    return Table(header, rows, caption=f"Mean ± standard deviation over seeds{what}.")
 
 
 def mean_and_sd(trials: pd.DataFrame, metric: str) -> str:
@@ -144,16 +146,18 @@ def test_score(study: StudyFiles) -> str:
     """The winner's score on the test split, in one sentence of Markdown; empty where there is none."""
     from ablate.analysis.metrics import metric_values
 
-    best = winner(study.trials, study.metric)
+    best = best_or_only(study.trials, study.metric)
     predictions = study.test_predictions(best) if best is not None else pd.DataFrame()
     if predictions.empty:
         return ""
     table = metric_values(predictions, [study.metric], "test", study.classes or None)
     images, seeds = predictions["item"].nunique(), table["seed"].nunique()
+    chosen = study.trials["variant"].nunique() > 1
+    who = f"The variant with the best validation {title(study.metric)}, `{best}`," if chosen else f"`{best}`"
     return (
-        f"The variant with the best validation {title(study.metric)}, `{best}`, "
-        f"reaches **{mean_and_sd(table, study.metric)} {shown_in(study.metric)[1]}** on the test split "
-        f"({images:,} images, {seeds} seed{'' if seeds == 1 else 's'}), which had no part in choosing it."
+        f"{who} reaches **{mean_and_sd(table, study.metric)} {shown_in(study.metric)[1]}** on the test split "
+        f"({images:,} images, {seeds} seed{'' if seeds == 1 else 's'})"
+        + (", which had no part in choosing it." if chosen else ".")
     )
 
 

@@ -7,6 +7,14 @@ import pandas as pd
 from ablate.analysis.names import higher_is_better
 
 
+def best_or_only(trials: pd.DataFrame, metric: str) -> str | None:
+    """The variant to be scored on the test split: the winner, or the only one, with a score or without."""
+    finished = trials[trials["status"] == "ok"] if "status" in trials else trials
+    if trials["variant"].nunique() == 1 and len(finished):
+        return str(finished["variant"].iloc[0])
+    return winner(trials, metric)
+
+
 def winner(trials: pd.DataFrame, metric: str) -> str | None:
     """The variant with the best mean of a metric; None where no finished trial has it.
 

@@ -85,6 +85,8 @@ def answer(
     if details is not None:
         effects = effects.join(details[["confidence", "more_seeds", "images_needed", "note"]])
     rows = effects[effects["primary"] & (effects["metric"] == metric)].to_dict("records")
+    if not rows and not n_items:
+        return "There is no validation set, and nothing is compared."
     if not rows:
         return "This study declared no comparison, so it has no answer."
     labels = _labels(rows)

@@ -13,7 +13,7 @@ from ablate.bench import device, host
 from ablate.bench.subject import Subject
 from ablate.bench.verdict import Facts, Rates
 from ablate.errors import AblateError
-from ablate.recipe.schema import Cache
+from ablate.recipe.data_schema import Cache
 from ablate.study.planning import available_cores
 from ablate.training.data import dataloaders
 from ablate.training.learner import build_learner, quiet

@@ -19,6 +19,7 @@ from ablate.data.items import Item, Items, load_items
 from ablate.data.looks import Looks, Seen
 from ablate.data.presize import Presize
 from ablate.data.splits import Fold, make_folds
+from ablate.data.tabular import fit_encoder
 from ablate.errors import AblateError
 from ablate.recipe.recipe import Recipe
 from ablate.recipe.schema import Phase
@@ -110,7 +111,7 @@ def make_subject(
     items = load_items(setting.recipe.data, progress)
     folds = make_folds(items, setting.recipe.data)
     fold = folds[(setting.recipe.study.folds or [0])[0]]
-    train, valid = _sample(fold.train, items, TRAIN), _sample(fold.valid, items, VALID)
+    train, valid = _sample(fold.train, items, TRAIN), _sample(_validated(fold), items, VALID)
     sampled = [items.items[number] for number in [*train, *valid]]
     assert chosen.presize is not None
     presize = Presize(chosen.presize, setting.recipe.data.jpeg)
@@ -141,6 +142,7 @@ def make_subject(
         presized=presized,
         jpeg=presize.quality,
         inactive=setting.inactive(chosen.name),
+        encoder=fit_encoder(setting.recipe.data, items.items, fold),
     )
     return Subject(
         setting.recipe,
@@ -153,6 +155,11 @@ def make_subject(
         threads or available_cores(),
         load,
     )
+
+
+def _validated(fold: Fold) -> np.ndarray:
+    """What a validation step is measured on: training images where there are no others."""
+    return fold.valid if len(fold.valid) else fold.train
 
 
 def _sample(numbers: np.ndarray, items: Items, most: int) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from ablate.streams import Streams
 Sampler = Callable[[int], "np.ndarray | None"]
 Fetch = Callable[[Sequence[Any], np.ndarray], Iterable[int]]
 ReadBatch = Callable[[list[Any], list[Draw], bool], tuple[Any, ...]]
+Chunk = tuple[list[int], np.ndarray]
+_NUMBER_BITS = 40
+"""Of a key, for the item's number; those above say how often the item has come up before in the epoch."""
 
 
 class KeyedDL(TfmdDL):
@@ -41,6 +44,8 @@ class KeyedDL(TfmdDL):
     by item for every item, so transforms from elsewhere that draw from them are as repeatable as ours.
     """
 
+    n_inputs: ClassVar[int] = 1
+    """How many parts of an item are inputs; those of a test set are no others."""
     epoch: int = 0
     batch: int = 0
     streams: Streams | None = None
@@ -143,22 +148,31 @@ class KeyedDL(TfmdDL):
         known = self.device is not None and self.device.type in devices.NAMES
         return devices.load(self.device.type) if known else None
 
-    def _chunks(self, positions: Iterable[int]) -> Iterator[list[int]]:
-        positions = map(int, positions)
+    def _chunks(self, positions: Iterable[int]) -> Iterator[Chunk]:
+        """This process's positions, batch by batch, and what their items' draws are keyed by: their numbers.
+
+        An item that comes up again in an epoch has another key, and so looks otherwise.
+        """
+        positions, wanted = map(int, positions), self._wanted()
+        again = None if wanted is None else times_before(wanted) << _NUMBER_BITS
+        begin = self.offs * self.bs
         while chunk := list(islice(positions, self.bs)):
             if len(chunk) < self.bs and self.drop_last:
                 return
-            yield chunk
+            keys = self.numbers(chunk)
+            yield chunk, keys if again is None else keys + again[begin : begin + len(chunk)]
+            begin += self.num_workers * self.bs
 
-    def _ahead(self, chunks: Iterator[list[int]], epoch: int) -> Generator[Any]:
+    def _ahead(self, chunks: Iterator[Chunk], epoch: int) -> Generator[Any]:
         """Batches on the host, made ahead in threads, where there are workers."""
         threads = self.fake_l.num_workers
+        labelled = len(self.dataset.tls) > self.n_inputs
 
-        def read(positions: list[int]) -> Any:
+        def read(chunk: Chunk) -> Any:
             assert self.read_batch is not None
-            items = self.dataset.items
+            (positions, keys), items = chunk, self.dataset.items
             some = items.at(positions) if isinstance(items, Chosen) else [items[p] for p in positions]
-            return self.read_batch(some, self._draws(positions, epoch), len(self.dataset.tls) > 1)
+            return self.read_batch(some, self._draws(keys, epoch), labelled)
 
         if not threads:
             yield from map(read, chunks)
@@ -170,18 +184,16 @@ class KeyedDL(TfmdDL):
         if not self._keyed:
             yield from super().create_batches(samps)
             return
-        for positions in self._chunks(samps):
-            draws = self._draws(positions, self.epoch)
-            yield self.do_batch([self._item(p, draw) for p, draw in zip(positions, draws, strict=True)])
+        for positions, keys in self._chunks(samps):
+            each = zip(positions, keys.tolist(), self._draws(keys, self.epoch), strict=True)
+            yield self.do_batch([self._item(*one) for one in each])
 
-    def _draws(self, positions: list[int], epoch: int) -> list[Draw]:
-        if self.drawer is None:
-            return [CENTRE] * len(positions)
-        return self.drawer.draw(epoch, self.numbers(positions))
+    def _draws(self, keys: np.ndarray, epoch: int) -> list[Draw]:
+        return [CENTRE] * len(keys) if self.drawer is None else self.drawer.draw(epoch, keys)
 
-    def _item(self, position: int, draw: Draw) -> Any:
+    def _item(self, position: int, key: int, draw: Draw) -> Any:
         assert self.streams is not None
-        _seed_all(self.streams.integer("item", self.epoch, int(self.numbers([position])[0])))
+        _seed_all(self.streams.integer("item", self.epoch, key))
         image, *rest = self.create_item(position)
         image.draw = draw
         return self.after_item((image, *rest))
@@ -223,6 +235,15 @@ class LayOut(ItemTransform):
         if adapter is None:
             return batch
         return each_image(batch, lambda images: images.contiguous(memory_format=adapter.memory_format))
+
+
+def times_before(order: np.ndarray) -> np.ndarray:
+    """How often each entry of an order, shape (n,), stands before it: 0, 0, 1, 2 for 3, 5, 3, 3."""
+    by_entry = np.argsort(order, kind="stable")
+    counts = np.unique(order, return_counts=True)[1]
+    before = np.empty(len(order), dtype=np.int64)
+    before[by_entry] = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)
+    return before
 
 
 def _seed_all(seed: int) -> None:

@@ -13,7 +13,7 @@ from ablate.data.items import Columns, Item, Items, Progress, label_order, truth
 from ablate.data.shard_index import tables_of
 from ablate.data.shards import Fields, Member, Shard, find_shards, matching
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data, Split, TestSplit
+from ablate.recipe.data_schema import Data, Split, TestSplit
 
 _BLOCK = 4096
 

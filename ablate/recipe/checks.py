@@ -9,13 +9,13 @@ from ablate.recipe.load import Location
 from ablate.recipe.problems import Problem
 from ablate.recipe.schema import Phase, RecipeFields
 from ablate.recipe.study_checks import study_problems
-from ablate.recipe.technique_checks import phase_name_problems
+from ablate.recipe.technique_checks import phase_name_problems, table_problems
 
 
 def recipe_problems(recipe: RecipeFields) -> list[Problem]:
     """Everything that is wrong with a recipe whose fields are right one by one."""
-    problems = [*_phases(recipe), *study_problems(recipe)]
-    return problems or list(phase_name_problems(recipe))
+    problems = [*_phases(recipe), *study_problems(recipe), *_without_validation(recipe)]
+    return problems or [*phase_name_problems(recipe), *table_problems(recipe)]
 
 
 def phase_problems(recipe: RecipeFields, phases: list[Phase], variant: str) -> list[Problem]:
@@ -78,3 +78,21 @@ def _phases(recipe: RecipeFields) -> Iterator[Problem]:
             yield Problem(
                 ("phases", i, "lr_spread"), "is for a single rate; lr gives the lowest and the highest."
             )
+
+
+def _without_validation(recipe: RecipeFields) -> Iterator[Problem]:
+    """What needs validation images, where there are none."""
+    if not recipe.data.split.none:
+        return
+    if recipe.study.vary or recipe.study.variations:
+        yield Problem(
+            ("data", "split", "none"),
+            "leaves no validation images to compare variants on; hold some out, as in split: {random: 0.1}, "
+            "or drop study.vary and study.design.",
+        )
+    if recipe.keep == "best" and recipe.keep_by != "train_loss":
+        yield Problem(
+            ("keep",),
+            f"best goes by the validation {recipe.keep_by}, and data.split: {{none: true}} leaves no "
+            "validation images; write keep_by: train_loss, or keep: last.",
+        )

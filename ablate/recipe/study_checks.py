@@ -11,7 +11,8 @@ from ablate import techniques
 from ablate.analysis.names import is_metric, known_metrics
 from ablate.recipe.load import Location
 from ablate.recipe.problems import Problem, shown, suggestion
-from ablate.recipe.schema import RecipeFields, Study, Variation
+from ablate.recipe.schema import RecipeFields
+from ablate.recipe.study_schema import Study, Variation
 from ablate.recipe.technique_checks import option_problems
 from ablate.study.factorial import chosen_fraction
 
@@ -29,11 +30,13 @@ def study_problems(recipe: RecipeFields) -> Iterator[Problem]:
 
 def _study(recipe: RecipeFields) -> Iterator[Problem]:
     study = recipe.study
-    if not is_metric(study.metric):
-        yield Problem(
-            ("study", "metric"), f"{study.metric!r} is no metric{suggestion(study.metric, known_metrics())}"
-        )
+    metrics: list[tuple[Location, str]] = [(("study", "metric"), study.metric)]
+    metrics += [(("study", "metrics", i), name) for i, name in enumerate(study.metrics)]
+    for location, name in metrics:
+        if not is_metric(name):
+            yield Problem(location, f"{name!r} is no metric{suggestion(name, known_metrics())}")
     for name, values in (
+        ("metrics", study.metrics),
         ("seeds", study.seed_list),
         ("folds", study.folds or []),
         ("baseline", study.baseline),

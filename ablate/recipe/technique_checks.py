@@ -52,9 +52,16 @@ def phase_name_problems(recipe: RecipeFields) -> Iterator[Problem]:
 
 
 def conflict_problems(on: Mapping[str, Technique], phases: Sequence[Phase], where: str) -> Iterator[Problem]:
-    """Techniques of a variant that cannot work in one of its phases, or not together."""
+    """Techniques of a variant that cannot work in one of its phases, or not together.
+
+    One that does not train takes part in the last phase alone, whose network predicts.
+    """
     for phase in phases:
-        active = [technique for technique in on.values() if technique.active_in(phase.name)]
+        active = [
+            technique
+            for technique in on.values()
+            if technique.active_in(phase.name) and (phase is phases[-1] or technique.trains_in(phase.name))
+        ]
         conflict = compose.conflict(active)
         if conflict:
             yield Problem(("techniques",), f"in phase {phase.name}{where}: {conflict}")
@@ -64,6 +71,19 @@ def conflict_problems(on: Mapping[str, Technique], phases: Sequence[Phase], wher
             if complaint:
                 yield Problem(("techniques", technique.name), f"in phase {phase.name}{where}: {complaint}")
                 return
+
+
+def table_problems(recipe: RecipeFields) -> Iterator[Problem]:
+    """Columns that no variant sees, and techniques that would see some where there are none."""
+    study, known = recipe.study, techniques.registry()
+    varied = [name for given in study.vary for name in ([given] if isinstance(given, str) else given)]
+    named = [*study.baseline, *varied, *(name for variant in study.variations for name in variant.on)]
+    readers = [name for name in named if name in known and known[name].reads_table]
+    if readers and not recipe.data.tabular:
+        part = "baseline" if readers[0] in study.baseline else "vary" if readers[0] in varied else "design"
+        yield Problem(("study", part), f"has {readers[0]}, which needs data.tabular: the columns to show.")
+    if recipe.data.tabular and not readers and "study" in recipe.model_fields_set:
+        yield Problem(("data", "tabular"), "is seen by no variant; put tabular into study.baseline or vary.")
 
 
 def _phase_option(technique: str, options: dict[str, Any], phase: str) -> Location:

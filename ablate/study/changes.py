@@ -128,7 +128,8 @@ def changes(folder: Path, recipe: Recipe, plan_file: str) -> Changes:
         return Changes(versions=versions, place=place, unread=(unread,))
     then, new = complete(values, recipe.to_dict())
     same_data = then.get("data") == new.get("data") and before.quick == now.quick
-    data = [*(_data(before, now) if same_data else ()), *_weights(before, now)]
+    what = "images, labels or columns" if recipe.data.tabular else "images or labels"
+    data = [*(_data(before, now, what) if same_data else ()), *_weights(before, now)]
     return Changes(tuple(differences(then, new)), tuple(data), versions, place)
 
 
@@ -205,16 +206,15 @@ def _written(path: Path) -> dict[str, Any] | None:
     return values if isinstance(values, dict) else None
 
 
-def _data(before: _Plan, now: _Plan) -> Iterator[str]:
-    """The sides of the split whose images or labels differ, for the folds that both have."""
+def _data(before: _Plan, now: _Plan, what: str) -> Iterator[str]:
+    """The sides of the split whose images, or whatever else is known of them, differ: in folds of both."""
     then, new = _fingerprints(before), _fingerprints(now)
     for side, word in _SIDES.items():
         known = [fold for fold in now.folds if then.get((side, fold)) and new.get((side, fold))]
         changed = [fold for fold in known if then[side, fold] != new[side, fold]]
         if changed:
             counts = _counts(side, before, now) if before.folds == now.folds else ""
-            what = "images" if counts else "images or labels"
-            yield f"the {word} {what}{_of_folds(changed, now.folds)}{counts}"
+            yield f"the {word} {'images' if counts else what}{_of_folds(changed, now.folds)}{counts}"
 
 
 def _fingerprints(plan: _Plan) -> dict[tuple[str, int], str | None]:

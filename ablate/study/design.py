@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ablate.analysis.contrasts import Contrast
-from ablate.recipe.schema import Fraction, Study, Variation
+from ablate.recipe.study_schema import Fraction, Study, Variation
 from ablate.study.factorial import (
     chosen_fraction,
     factorial,

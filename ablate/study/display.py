@@ -290,6 +290,8 @@ def print_effects(console: Console, study: Any) -> None:
     factor, unit, digits = shown_in(metric)
     if plan["contrasts"] and (study.folder / "effects.csv").is_file():
         _print_effects_table(console, study, plan)
+    elif len(good) and good[metric].isna().all():
+        console.print(f"{plan['name']}: {len(good)} trials, without a validation set to score them on")
     elif len(good):
         value = factor * good[metric].mean()
         text = f"{title(metric)} {value:.{digits}f} {unit}, the mean of {len(good)} trials"

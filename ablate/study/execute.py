@@ -37,6 +37,7 @@ from ablate.study.until_decided import (
     require_question,
     with_seeds,
 )
+from ablate.study.weights import keep_weights
 
 T = TypeVar("T")
 
@@ -113,6 +114,7 @@ def _finish(run: Run, study: Study, fresh: bool) -> None:
         described = _described(run)
     if not run.missing(run.keys) and study.is_finished(described):
         study.describe(described)  # its store may have moved
+        _keep_weights(run, study)
         run.display.note(f"{study.folder}: everything is finished; nothing to do")
         return
     _begin(run, study, changed, described)
@@ -170,10 +172,14 @@ def _begin(run: Run, study: Study, changed: Changes, described: str) -> None:
             run.display.note(line)
         if left_out := len(run.prepared.skipped):
             run.display.note(f"{left_out} images cannot be used and are left out: see {SKIPPED_IMAGES}")
+        if leaking := run.prepared.n_leaking:
+            run.display.note(
+                f"extra images that are left out, since they look like validation or test images or are of "
+                f"their groups: {leaking}, see {SKIPPED_IMAGES}"
+            )
         run.preflight(missing)
     run.begun = True
-    skipped = {run.prepared.items.items[number].id: why for number, why in run.prepared.skipped.items()}
-    study.begin(run.recipe, described, skipped)
+    study.begin(run.recipe, described, run.prepared.reasons)
     run.store.refer(study.folder)
 
 
@@ -191,7 +197,17 @@ def _to_the_end(run: Run, study: Study) -> list[str]:
     _run(run, study)
     tests = _test_winner(run, study)
     study.collect(run.plan, run.store, run.failed, run.prepared.items.items)
+    _keep_weights(run, study)
     return tests
+
+
+def _keep_weights(run: Run, study: Study) -> None:
+    """Put the weights that predict into the study's folder."""
+    if left := keep_weights(study.folder, run.plan, run.store):
+        run.display.note(
+            f"{study.folder}: there is no room for copies of the weights of {left} networks; `ablate "
+            f"predict` takes them from {run.store.root}, as long as they are there"
+        )
 
 
 def _run(run: Run, study: Study) -> None:

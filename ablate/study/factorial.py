@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from ablate.analysis.contrasts import Contrast
-from ablate.recipe.schema import Fraction, Study
+from ablate.recipe.study_schema import Fraction, Study
 from ablate.study.factors import ON, Factor, Level, Variant, make_variant
 from ablate.study.fractional import TwoLevelDesign, by_resolution, by_runs
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ablate.recipe.schema import Study
+from ablate.recipe.study_schema import Study
 
 OFF, ON = "off", "on"
 

@@ -25,7 +25,7 @@ from ablate.study.graph import FoldData, Plan, Stage, Trial
 from ablate.study.setting import Setting, work_out
 from ablate.techniques import compose
 
-STAGE_VERSIONS = {"fit": 3, "lr_find": 2, "predict": 3}
+STAGE_VERSIONS = {"fit": 4, "lr_find": 2, "predict": 3}
 """Raised when the numbers that a kind of stage gives change."""
 _OF_TRIAL = ("seed", "data", "parent", "lr_from", "trial")
 """The settings in which stages differ that are the same but for seed, fold and what they hang on."""

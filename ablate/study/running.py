@@ -71,7 +71,7 @@ class Run:
             threads=self.threads,
             workers=self.workers,
             presized=self.prepared.presized,
-            skipped=tuple(self.prepared.skipped),
+            skipped=self.prepared.without(stage.fold),
             pixel_mean=mean,
             pixel_std=std,
         )

@@ -84,9 +84,10 @@ def _numbers_table(numbers: dict[str, Any], plan: Plan) -> Table:
     )
     if "cache_bytes" in numbers:
         table.add_row("image cache", _cache(numbers["cache_bytes"]))
-    table.add_row("detectable effect", _detectable(numbers))
-    error, seed_sd = (100 * numbers["expected"][name] for name in ("error", "seed_sd"))
-    table.add_row("", f"if {error:g}% are wrong and seeds differ by {seed_sd:g} points (study.expected)")
+    if numbers["valid_images"]:
+        table.add_row("detectable effect", _detectable(numbers))
+        error, seed_sd = (100 * numbers["expected"][name] for name in ("error", "seed_sd"))
+        table.add_row("", f"if {error:g}% are wrong and seeds differ by {seed_sd:g} points (study.expected)")
     if "stored_stages" in numbers:
         for name, text in _left(numbers, plan.data_known).items():
             table.add_row(name, text)
@@ -223,6 +224,15 @@ def print_check(report: CheckReport, console: Console | None = None) -> None:
         for fold, side_a, side_b, ids_a, ids_b in report.leaks
     ]
     _print_list(console, "the same image on two sides of a split", leaks)
+    twins = [
+        (f"fold {fold}: " if folds > 1 else "") + f"{side_a}: {a} ~ {side_b}: {b} (distance {distance})"
+        for fold, side_a, side_b, a, b, distance in report.twins or ()
+    ]
+    _print_list(console, "images that look the same on two sides of a split", twins)
+    if report.twins is None:
+        console.print("images that look the same on two sides were not looked for: there are too many images")
+    _print_list(console, "categories that a training split does not have", report.unseen)
+    _print_list(console, "extra images that are left out", [f"{id_}: {why}" for id_, why in report.left_out])
     _print_list(
         console, "the same image with different labels", [" = ".join(map(str, ids)) for ids in report.repeats]
     )
@@ -269,6 +279,8 @@ def _verdict(report: CheckReport) -> str:
             "some stand on two sides of a split, so scores would be too good; keep copies on one side with "
             "data.split.group, or drop them"
         )
+    if report.twins:
+        found.append("some look like ones on the other side; see whether they are copies")
     if report.repeats:
         found.append("some have two labels; decide which is right")
     if not found:

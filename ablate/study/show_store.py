@@ -149,7 +149,8 @@ def print_pruning(done: Pruning, root: Path, dry_run: bool, console: Console | N
         console.print(f"{done.forgotten}: {verb} as a user of this store.", soft_wrap=True)
     number = len(done.stages) + len(done.aside)
     verb, free = "would be removed" if dry_run else "removed", shutil.disk_usage(root).free
-    console.print(f"{_stages(number)} {verb}, {decimal(done.bytes)}; {decimal(free)} are free now.")
+    stay = f" ({decimal(done.linked)} of it stay, as weights in studies' folders)" if done.linked else ""
+    console.print(f"{_stages(number)} {verb}, {decimal(done.bytes)}{stay}; {decimal(free)} are free now.")
 
 
 def _stages(number: int) -> str:

@@ -219,6 +219,16 @@ def folder_bytes(folder: Path) -> int:
     return total
 
 
+def linked_bytes(folder: Path) -> int:
+    """The bytes of files directly in a folder that stand in a study's folder too: weights that predict."""
+    total = 0
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(folder):
+            status = entry.stat(follow_symlinks=False)
+            total += status.st_size * (entry.is_file(follow_symlinks=False) and status.st_nlink > 1)
+    return total
+
+
 def shares(found: Contents) -> list[Share]:
     """What each study uses by itself, and what together with others."""
     return [

@@ -17,12 +17,13 @@ from ablate.errors import AblateError
 from ablate.files import replace_file, sweep
 from ablate.recipe.problems import suggestion
 from ablate.sealed import checksum, sync
+from ablate.study import weights
 from ablate.study.graph import Plan, Stage, Trial
 from ablate.study.machine import note_machine
 from ablate.study.store import Store
 
 OUTPUTS = ("trials.csv", "predictions.parquet", "history.csv", "effects.csv", "report.html", "report.md")
-OTHERS = ("details.csv", "pairs.csv", "plots/effects.svg", "plots/curves.svg")
+OTHERS = ("details.csv", "pairs.csv", "plots/effects.svg", "plots/curves.svg", "plots/confusion.svg")
 """What a finished study may lack: those of before do, or there is nothing of the kind."""
 FINISHED, FAILURES = ".finished", "failures.json"
 SKIPPED_IMAGES = "skipped.csv"
@@ -130,6 +131,45 @@ class Study:
 
         return trained_learner(self, variant, seed, fold)
 
+    def predict(
+        self,
+        images: str | Path,
+        variant: str | None = None,
+        *,
+        root: str | Path | None = None,
+        tta: bool = False,
+        sample: str | Path | None = None,
+        **asking: Any,
+    ) -> pd.DataFrame:
+        """What a variant's networks predict of new images: the mean of their probabilities.
+
+        Args:
+            images: A folder of images, or a CSV with the recipe's image column.
+            variant: Default the best, or the only one.
+            root: The folder of a CSV's images.
+            tta: Test-time augmentation, where the variant has none.
+            sample: A sample submission; the result then has its columns, ids and order.
+            asking: Further options, as of `ablate.prediction.asked.Asking`.
+
+        Returns:
+            A row per image: `id`, `label`, and `p_<class>` for each class.
+
+        Raises:
+            AblateError: There is no such variant, or weights, images or the sample cannot be used.
+        """
+        from ablate.prediction.asked import Asking, predict_images
+        from ablate.prediction.networks import find_ensemble
+        from ablate.prediction.submission import Sample
+
+        ensemble = find_ensemble(self.folder, variant)
+        return predict_images(
+            ensemble.with_tta() if tta else ensemble,
+            images,
+            Asking(**{"note": print, **asking}),
+            root=root,
+            sample=None if sample is None else Sample.read(sample),
+        )
+
     def _file(self, name: str) -> Path:
         path = self.folder / name
         if not path.is_file():
@@ -182,7 +222,8 @@ class Study:
         if not file.is_file() or file.read_bytes() != plan.encode():
             for name in (*OUTPUTS, *OTHERS, FAILURES):
                 (self.folder / name).unlink(missing_ok=True)
-            shutil.rmtree(self.folder / "thumbnails", ignore_errors=True)
+            for name in ("thumbnails", weights.FOLDER):
+                shutil.rmtree(self.folder / name, ignore_errors=True)
         self.describe(plan)
         note_machine(self.folder)
         self._list_skipped(skipped)
@@ -227,7 +268,7 @@ class Study:
         self._write_failures(failed)
         replace_file(self.folder / "trials.csv", lambda path: trials.to_csv(path, index=False))
         replace_file(self.folder / "history.csv", lambda path: history.to_csv(path, index=False))
-        if len(predictions):
+        if (trials.status == "ok").any():
             replace_file(self.folder / "predictions.parquet", lambda path: predictions.to_parquet(path))
             self.analyse(items)
 
@@ -236,7 +277,8 @@ class Study:
         from ablate.analysis.names import measured
 
         plan = self.plan
-        return measured(plan["metric"]), plan["classes"]
+        # a study of before does not tell its metrics: there were the usual ones and its own
+        return plan.get("metrics") or measured(plan["metric"]), plan["classes"]
 
     def failures(self) -> dict[str, str]:
         """Why stages failed in the last run, by key."""
@@ -265,6 +307,7 @@ class Study:
             self.trials,
             self.predictions(),
             contrasts=[Contrast.from_dict(contrast) for contrast in plan["contrasts"]],
+            metrics=self._measured()[0],
             metric=plan["metric"],
             smallest_effect=plan["smallest_effect"],
             looks=plan.get("looks"),
@@ -287,21 +330,22 @@ class Study:
             return {}
         content = self.plan
         score = find_metric(content["metric"], content["classes"]).score
+        predicted = Predicted.read(predictions_of(store, predict))
+        if not len(predicted):  # there is no validation set
+            return {}
         return {
             "variants": [trial.variant for trial in plan.trials if trial.predict == predict],
             "metric": content["metric"],
-            "score": score(Predicted.read(predictions_of(store, predict))),
+            "score": score(predicted),
         }
 
     def best_variant(self, plan: Plan, store: Store, metric: str) -> str | None:
-        """The best variant of the finished trials, see `ablate.analysis.winner`; None while there is none."""
-        from ablate.analysis.winner import winner
+        """Which variant to test, see `ablate.analysis.winner`; None while no trial is finished."""
+        from ablate.analysis.winner import best_or_only
         from ablate.study import tables
 
         predictions = tables.predictions_table(plan, store)
-        if not len(predictions):
-            return None
-        return winner(tables.trials_table(plan, store, {}, predictions, *self._measured()), metric)
+        return best_or_only(tables.trials_table(plan, store, {}, predictions, *self._measured()), metric)
 
     def trial(self, variant: str, seed: int, fold: int) -> Trial:
         """One trial of the stored plan.

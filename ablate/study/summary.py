@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ablate import __version__, techniques
+from ablate.analysis.names import measured
 from ablate.analysis.power import detectable_effect
 from ablate.recipe.recipe import Recipe
 from ablate.study.design import factors, phrase
@@ -27,7 +28,8 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
         `trials`, `stages`, `requested_epochs`, `unique_epochs`, `merge_rate`, `detectable_effect` (a
         difference in accuracy, or None with one seed), `expected` (what that assumes), `design` (in words),
         `variants`, `seeds`, `folds`, `train_images` (of the first fold), `valid_images` (of all folds),
-        `metric`, `smallest_effect`, `skipped_images`.
+        `metric`, `smallest_effect`, `skipped_images`, `leaking_images` (extra images that some fold must not
+        train on).
     """
     folds = sorted({trial.fold for trial in plan.trials})
     valid = sum(len(prepared.folds[fold].valid) for fold in folds)
@@ -52,6 +54,7 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
         "metric": recipe.study.metric,
         "smallest_effect": recipe.study.smallest_effect,
         "skipped_images": len(prepared.skipped),
+        "leaking_images": prepared.n_leaking,
     }
 
 
@@ -102,6 +105,7 @@ def plan_file(
         "quick": quick,
         "shared": plan.shared,
         "metric": recipe.study.metric,
+        "metrics": measured(recipe.study.metric, recipe.study.metrics),
         "smallest_effect": recipe.study.smallest_effect,
         "looks": None if looks is None else list(looks),
         "baseline": _reference(plan),

@@ -82,7 +82,7 @@ def trials_table(
             }
         )
     table = pd.DataFrame(rows)
-    if len(predictions):
+    if len(predictions) and (predictions["split"] == "valid").any():
         values = metric_values(predictions, metrics, classes=classes)
         table = table.merge(values, on=["variant", "seed", "fold"], how="left")
     else:

@@ -13,7 +13,17 @@ from pathlib import Path
 from ablate import sealed
 from ablate.errors import AblateError
 from ablate.study.store import Store
-from ablate.study.stored import TRASH, Aside, Contents, Reference, StoredStage, contents, count, references
+from ablate.study.stored import (
+    TRASH,
+    Aside,
+    Contents,
+    Reference,
+    StoredStage,
+    contents,
+    count,
+    linked_bytes,
+    references,
+)
 
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 604800.0}
 
@@ -84,12 +94,14 @@ class Pruning:
         aside: What was set aside.
         kept: Stages that stay although the criteria hold, because a run is using them.
         forgotten: The folder of the study that does not count as a user of the store any more.
+        linked: The bytes of the stages' files that stay, since they stand in studies' folders too.
     """
 
     stages: list[StoredStage]
     aside: list[Aside]
     kept: int = 0
     forgotten: str | None = None
+    linked: int = 0
 
     @property
     def bytes(self) -> int:
@@ -131,6 +143,7 @@ def prune(store: Store, criteria: Criteria, *, dry_run: bool = False) -> Pruning
     wanted = [stage for stage in found.stages if _is_meant(stage, criteria, study)]
     stages = [stage for stage in wanted if not stage.running and not busy & {*stage.studies}]
     aside = [one for one in found.aside if criteria.unreferenced and _is_old(one, criteria)]
+    linked = {stage.key: linked_bytes(store.folder(stage.key)) for stage in stages}
     if not dry_run:
         store.make_writable()
         stages = [stage for stage in stages if _remove_stage(store, stage.key)]
@@ -140,7 +153,13 @@ def prune(store: Store, criteria: Criteria, *, dry_run: bool = False) -> Pruning
     forgotten = study is not None and not _left(found, study, stages)
     if study is not None and forgotten and not dry_run:
         study.file.unlink(missing_ok=True)
-    return Pruning(stages, aside, len(wanted) - len(stages), study.folder if study and forgotten else None)
+    return Pruning(
+        stages,
+        aside,
+        kept=len(wanted) - len(stages),
+        forgotten=study.folder if study and forgotten else None,
+        linked=sum(linked[stage.key] for stage in stages),
+    )
 
 
 def _left(found: Contents, study: Reference, removed: list[StoredStage]) -> set[str]:

@@ -52,12 +52,6 @@ class Context:
     """The width of the tabular input; 0 without one."""
 
     @property
-    def steps_per_epoch(self) -> int:
-        """How many batches an epoch has, unless a sampler chooses otherwise."""
-        assert self.phase.batch_size is not None
-        return max(len(self.train_targets) // self.phase.batch_size, 1)
-
-    @property
     def size(self) -> int:
         """The side of the images, in pixels; `Plan` has resolved it for every phase."""
         assert self.phase.size is not None
@@ -71,10 +65,12 @@ class View:
     Args:
         transforms: Item transforms that join in; empty for the plain centre crop.
         copy: The number of the augmented copy, from 1: its random draws are its own; 0 is the plain view.
+        batch_statistics: Whether batch norm goes by the batch that is looked at, not by its running averages.
     """
 
     transforms: tuple[Any, ...] = ()
     copy: int = 0
+    batch_statistics: bool = False
 
 
 Predictor = Callable[[View], "Tensor"]
@@ -95,8 +91,12 @@ class Technique(BaseModel):
     paper: ClassVar[str] = ""
     version: ClassVar[int] = 1
     order: ClassVar[int] = 50
+    reads_table: ClassVar[bool] = False
+    """Whether the network that it makes takes the columns of `data.tabular` as a second input."""
     structural: ClassVar[frozenset[str]] = frozenset()
     """Options whose whole effect is on the list of phases or on where the technique is active."""
+    quick: ClassVar[Mapping[str, Any]] = {}
+    """Options as a quick study sets them, which has one epoch a phase."""
     replaces_loss: ClassVar[bool] = False
     """Whether `loss` puts another loss in the place of the one that it is given."""
     exclusive: ClassVar[str] = ""
@@ -119,7 +119,7 @@ class Technique(BaseModel):
         return phases
 
     def item_transforms(self, context: Context) -> list[Any]:
-        """Crops, geometries, colours (`ablate.data.draws`) or fastai transforms, for each training image."""
+        """Crops, geometries, colours, painters (`ablate.data.draws`) or fastai transforms of each image."""
         return []
 
     def batch_transforms(self, context: Context) -> list[Any]:

@@ -1,11 +1,17 @@
 """The rules of composition, all of them: what happens where several techniques act on the same thing.
 
 1. Techniques act in a fixed order, whatever the order in the recipe: by `order`, then by name.
-2. Of the mixing techniques that are on (mixup, cutmix), one is chosen for each batch, evenly.
-3. Mixing weighs the loss of both labels; label smoothing replaces the loss below it, so the two combine
-   exactly.
-4. Geometries multiply into one matrix, colours into one table (`ablate.data.draws`); one technique may crop.
-5. What a technique claims, such as the loss or the schedule, no other of the same phase may claim.
+2. Of the mixing techniques that are on (mixup, cutmix, gridmask, unmixed), one is chosen for each batch, by
+   their weights; random erasing comes before.
+3. The loss is that of focal_loss, bce_loss or arcface, else cross-entropy; class_weights go around it, then
+   label_smoothing, and mixing weighs what both labels cost. All of these are linear in the target's
+   distribution (`ablate.training.losses`), so they combine exactly, whichever are on. A smoothed label has
+   the weights of all classes, each by its share, as in torch. arcface has a smoothing of its own, and refuses
+   the other.
+4. Geometries multiply into one matrix, colours into one table (`ablate.data.draws`), and painters come last;
+   one technique may crop.
+5. What a technique claims, such as the loss, the output layer or the schedule, no other of the same phase
+   may claim.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from ablate.data.loader import KeyedDL
 from ablate.data.pixels import Pixels
 from ablate.data.presize import Presize
 from ablate.data.render import Render
+from ablate.data.table_input import ReadTable, TwoInputDL
 from ablate.errors import AblateError
 from ablate.techniques import compose
 from ablate.training.order import Fetch, training_order
@@ -50,16 +51,16 @@ def datablock(parts: Parts) -> DataBlock:
     context = parts.context
     classes = parts.items.classes
     active = compose.ordered(parts.active)
+    images = TransformBlock(type_tfms=Open(_pixels(parts)), batch_tfms=IntToFloatTensor)
+    inputs = [images, TransformBlock(type_tfms=ReadTable(parts.table))] if parts.table else [images]
     return _Block(
-        blocks=(
-            TransformBlock(type_tfms=Open(_pixels(parts)), batch_tfms=IntToFloatTensor),
-            CategoryBlock(classes, sort=False),
-        ),
+        blocks=(*inputs, CategoryBlock(classes, sort=False)),
+        n_inp=len(inputs),
         get_y=_Label(classes),
         splitter=_Sides(len(parts.fold.train)),
         item_tfms=[_render(parts), *_foreign(parts)],
         batch_tfms=[t for technique in active for t in technique.batch_transforms(context)],
-        dl_type=KeyedDL,
+        dl_type=TwoInputDL if parts.table else KeyedDL,
     )
 
 
@@ -85,7 +86,8 @@ def dataloaders(parts: Parts) -> DataLoaders:
     dls.train.keyed(parts.streams, _drawer(parts), training_order(parts), fetch)
     dls.valid.keyed(parts.streams, fetch=fetch)
     if not _foreign(parts):
-        read = ReadBatch(_pixels(parts), _render(parts).size, adapter.buffer)
+        table = ReadTable(parts.table) if parts.table else None
+        read = ReadBatch(_pixels(parts), _render(parts).size, adapter.buffer, table)
         dls.train.read_batch = dls.valid.read_batch = read
     return dls
 

@@ -25,6 +25,7 @@ from ablate.errors import AblateError
 from ablate.recipe.schema import Model
 from ablate.techniques import compose
 from ablate.training.callbacks import DeviceStep, KeyedTraining, MicroBatch, Precision
+from ablate.training.head import head_for
 from ablate.training.parts import Parts
 
 
@@ -60,11 +61,15 @@ def build_learner(
         splitter=compose.splitter(techniques, default_split, context),
         opt_func=optimizer,
         loss_func=compose.loss(parts.active, CrossEntropyLossFlat(), context),
-        metrics=[accuracy, *compose.metrics(parts.active, context)],
+        metrics=[accuracy, *compose.metrics(parts.active, context)] if len(dls.valid) else [],
         wd=parts.phase.weight_decay,
         path=folder,
         cbs=[*_own_callbacks(parts), *compose.callbacks(parts.active, context)],
     )
+    learn.recorder.valid_metrics = len(dls.valid) > 0  # fastai would record a loss that is None
+    if parts.model.head:
+        torch.manual_seed(whole_trial.integer("init.head"))
+        learn.model[1] = head_for(learn.model[0], parts.model.head, context.n_classes)
     if initial and parts.model.weights:
         _refuse_unloaded(learn.model[0].model, parts.model, network, seed)
     learn.model.to(memory_format=devices.load(parts.device).memory_format)
@@ -110,7 +115,10 @@ def _vision_learner(
     except TypeError as error:
         if not any(f"'{option}'" in str(error) for option in network):
             raise
-        raise AblateError(f"model.arch: {model.arch} does not take {', '.join(network)}.") from error
+        raise AblateError(
+            f"model.arch: {model.arch} does not take {', '.join(network)}; turn off the technique that sets "
+            "it, or take another architecture."
+        ) from error
     except (SafetensorError, RuntimeError, ValueError, KeyError, UnicodeDecodeError) as error:
         if not pretrained:
             raise

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from ablate import devices
+from ablate.data.tabular import fit_encoder
 from ablate.errors import AblateError
 from ablate.progress import Told
 from ablate.recipe.recipe import Recipe
@@ -39,6 +40,7 @@ def setting_parts(setting: Setting, phase: str | None, seed: int, fold: int) -> 
         on=setting.on,
         streams=Streams(seed, chosen.name, setting.salt),
         items=prepared.items,
+        encoder=fit_encoder(setting.recipe.data, prepared.items.items, prepared.folds[fold]),
         fold=prepared.folds[fold],
         pixel_mean=mean,
         pixel_std=std,

@@ -9,6 +9,7 @@ from ablate.data.chosen import Chosen
 from ablate.data.items import Items
 from ablate.data.packs import Presized
 from ablate.data.splits import Fold
+from ablate.data.tabular import TabularEncoder
 from ablate.recipe.schema import Model, Phase
 from ablate.streams import Streams
 from ablate.techniques.base import Context, Technique
@@ -33,6 +34,7 @@ class Parts:
         presized: The cached images by presize; changes nothing but speed.
         jpeg: The quality at which presized images are kept as JPEGs; None keeps their pixels.
         stream: How many shards are shuffled together; None for all images.
+        encoder: Of the table's columns, where the recipe names some, by the training split.
     """
 
     model: Model
@@ -49,11 +51,17 @@ class Parts:
     jpeg: int | None = None
     stream: int | None = None
     inactive: frozenset[str] = frozenset()
+    encoder: TabularEncoder | None = None
 
     @property
     def active(self) -> list[Technique]:
         """The techniques that do something in this phase."""
         return [technique for technique in self.on.values() if technique.name not in self.inactive]
+
+    @property
+    def table(self) -> TabularEncoder | None:
+        """What encodes the second input of the network; None where it sees images alone."""
+        return self.encoder if any(technique.reads_table for technique in self.on.values()) else None
 
     @property
     def context(self) -> Context:
@@ -68,6 +76,7 @@ class Parts:
             pixel_std=self.pixel_std,
             train_targets=targets,
             classes=self.items.classes,
+            n_tabular=len(self.table.features) if self.table else 0,
         )
 
     def side(self, split: str) -> Chosen:

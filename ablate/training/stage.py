@@ -23,8 +23,10 @@ from ablate import devices, sealed, techniques
 from ablate.data.chosen import Chosen
 from ablate.data.items import load_items
 from ablate.data.splits import make_folds, quick_fold
+from ablate.data.tabular import fit_encoder
 from ablate.errors import AblateError, StageStopped
-from ablate.recipe.schema import Data, Model, Phase
+from ablate.recipe.data_schema import Data
+from ablate.recipe.schema import Model, Phase
 from ablate.streams import Streams
 from ablate.study.job import Job
 from ablate.techniques import compose
@@ -33,9 +35,10 @@ from ablate.training.callbacks import SingleBatch
 from ablate.training.checkpoint import Checkpoints
 from ablate.training.data import dataloaders
 from ablate.training.fit import EpochLog, Report, SeedEpochs, find_rate, fit_phase, peak_rates
+from ablate.training.inputs import Inputs
 from ablate.training.learner import build_learner, quiet
 from ablate.training.parts import Parts
-from ablate.training.predict import predict, write_predictions
+from ablate.training.predict import joined, predicted_columns, write_predictions
 from ablate.training.weights import load_optimizer, load_weights, save_optimizer, save_weights
 
 RATE = "lr.json"
@@ -79,26 +82,42 @@ class Done:
 
 
 def build_parts(job: Job, settings: dict[str, Any]) -> Parts:
-    """The parts of the phase that some settings describe."""
+    """The parts of the phase that some settings describe, on a job's data."""
     data = Data.model_validate(job.data)
     items = load_items(data)
-    fold = make_folds(items, data)[job.fold].without(job.skipped)
-    model = settings["model"]
-    return Parts(
-        model=Model.model_validate(model | {"weights": job.weights}),
-        phase=Phase.model_validate(settings["phase"]),
-        on={t["name"]: techniques.build(t["name"], t["options"]) for t in settings["techniques"]},
-        streams=Streams(settings["seed"], settings["phase"]["name"], settings["salt"]),
+    fold = make_folds(items, data)[job.fold]
+    fold = (quick_fold(fold, items) if job.quick else fold).without(job.skipped)
+    return described_parts(
+        settings,
+        weights=job.weights,
         items=items,
-        fold=quick_fold(fold, items) if job.quick else fold,
+        fold=fold,
+        encoder=fit_encoder(data, items.items, fold),
         pixel_mean=job.pixel_mean,
         pixel_std=job.pixel_std,
         device=job.device,
         workers=job.workers,
         presized=job.presized,
+    )
+
+
+def described_parts(settings: dict[str, Any], *, weights: str | None = None, **surroundings: Any) -> Parts:
+    """The parts of the phase that some settings describe.
+
+    Args:
+        settings: A stage's.
+        weights: The file of initial weights, if any.
+        surroundings: The fields of `Parts` that no settings tell: items, fold, device and the like.
+    """
+    return Parts(
+        model=Model.model_validate(settings["model"] | {"weights": weights}),
+        phase=Phase.model_validate(settings["phase"]),
+        on={t["name"]: techniques.build(t["name"], t["options"]) for t in settings["techniques"]},
+        streams=Streams(settings["seed"], settings["phase"]["name"], settings["salt"]),
         jpeg=settings.get("jpeg"),
         stream=settings.get("stream"),
         inactive=frozenset(t["name"] for t in settings["techniques"] if not t["active"]),
+        **surroundings,
     )
 
 
@@ -117,7 +136,8 @@ def _ready_learner(job: Job, parts: Parts, resumes: bool = False) -> Learner:
 def _fit(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
     began = time.perf_counter()
     parts = build_parts(job, job.settings)
-    best, log = BestEpochs(parts.side("valid")), EpochLog(parts.phase.name, report)
+    best = BestEpochs(parts.side("valid"), job.settings.get("keep_by", "log_loss"))
+    log = EpochLog(parts.phase.name, report)
     checkpoints = Checkpoints(folder.parent, best, stopping)
     start = checkpoints.start_epoch
     learn = _ready_learner(job, parts, resumes=start > 0)
@@ -136,6 +156,7 @@ def _fit(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
     last = int(learn.epoch)
     save_weights(learn, folder)
     save_optimizer(learn, folder)
+    Inputs.of(parts).write(folder)
     checkpoints.keep_best(folder, last)
     best.write(folder, last)
     return Done("ok", seconds)
@@ -156,14 +177,17 @@ def _predict(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done
     parent, split = Path(job.parents[job.settings["parent"]]), job.settings["split"]
     items = parts.side(split)
     streams = Streams(job.settings["seed"], "predict", job.settings["salt"])
-    probabilities = np.empty((len(items), len(parts.items.classes)), np.float32)
+    places, found = [], []
     for weights, numbers in weights_for(parent, items, split, job.settings["keep"]):
         load_weights(learn, parent, weights)
         some = Chosen(items.items, items.numbers[numbers])
-        probabilities[numbers] = predict(learn, parts, some, streams)
-    if not np.isfinite(probabilities).all():
-        return Done("diverged", time.perf_counter() - began)
-    write_predictions(folder, items, probabilities)
+        columns = predicted_columns(learn, parts, some, streams)
+        if columns is None:
+            return Done("diverged", time.perf_counter() - began)
+        places.append(numbers)
+        found.append(columns)
+    order = np.argsort(np.concatenate(places))
+    write_predictions(folder, items, {name: column[order] for name, column in joined(found).items()})
     return Done("ok", time.perf_counter() - began)
 
 

@@ -106,7 +106,7 @@ def load_shards(folder: Path) -> dict[str, float]:
     """Seconds to open the items of those shards, and the private bytes that they take."""
     import ablate.data.sharded  # noqa: F401  imports must not be timed
     from ablate.data.items import load_items
-    from ablate.recipe.schema import Data
+    from ablate.recipe.data_schema import Data
 
     before, began = private_bytes(), time.perf_counter()
     items = load_items(Data(root=str(folder), shards="train-*.tfrec"))

@@ -177,6 +177,28 @@ def test_above_1000_classes_the_targets_probability_and_rank_are_enough():
         find_metric("roc_auc").score(trial)
 
 
+@pytest.mark.parametrize("classes", [1001, 1200])
+def test_what_is_kept_above_1000_classes_gives_the_metrics_of_all_probabilities(classes: int):
+    from ablate.training.predict import kept_columns
+
+    whole = one_trial(0, n=2 * classes, classes=classes)
+    assert whole.probabilities is not None
+    kept = kept_columns(whole.probabilities.astype(np.float32), whole.target)
+    trial = Predicted.read(pd.DataFrame(kept).assign(target=whole.target))
+    whole = Predicted(whole.target, whole.pred, whole.probabilities.astype(np.float32))
+    names = ("accuracy", "balanced_accuracy", "log_loss", "f1", "expected_calibration_error")
+    for name in (*names, "top_10_accuracy", "top_100_accuracy", "top_1000_accuracy"):
+        np.testing.assert_allclose(find_metric(name).values(trial), find_metric(name).values(whole))
+
+
+def test_fewer_classes_than_k_is_an_error():
+    with pytest.raises(AblateError, match="top_5_accuracy needs 5 classes or more; there are 4"):
+        find_metric("top_5_accuracy").score(one_trial(0))
+    with pytest.raises(AblateError, match="'top_5_accuracy' needs 5 classes or more, and these data have 3"):
+        find_metric("top_5_accuracy", ["a", "b", "c"])
+    assert find_metric("top_4_accuracy").score(one_trial(0)) == 1.0
+
+
 def test_metric_values_has_a_row_per_trial_in_order_and_looks_at_one_split(study: Tables):
     _, predictions = study
     test = predictions[predictions["variant"] == "baseline"].assign(split="test", pred=0, target=0)

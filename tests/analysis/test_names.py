@@ -11,9 +11,11 @@ from ablate.analysis.names import (
     is_metric,
     known_metrics,
     measured,
+    needs_all,
     parse,
     shown_in,
     title,
+    why_not,
 )
 
 
@@ -69,3 +71,31 @@ def test_a_sentence_begins_with_a_capital_and_leaves_classes_alone():
 def test_a_study_measures_its_own_metric_once():
     assert measured("roc_auc") == ("accuracy", "balanced_accuracy", "log_loss", "roc_auc")
     assert measured("accuracy") == ("accuracy", "balanced_accuracy", "log_loss")
+    assert measured("f1", ["accuracy", "top_2_accuracy", "f1"]) == (
+        *("accuracy", "balanced_accuracy", "log_loss", "f1", "top_2_accuracy"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("top_5_accuracy", "needs 5 classes or more, and these data have 3; take a smaller k."),
+        ("recall:cow", "is about no class of these data; they have ant, bee, cat."),
+        ("top_3_accuracy", ""),
+        ("recall:bee", ""),
+        ("log_loss", ""),
+    ],
+)
+def test_a_metric_may_not_suit_the_classes(name: str, reason: str):
+    assert why_not(name, ["ant", "bee", "cat"]) == reason
+
+
+def test_of_many_classes_a_few_are_named():
+    reason = why_not("f1:cow", [str(k) for k in range(81_313)])
+    assert reason.endswith("18, 19 and 81,293 more.")
+    assert len(reason) < 150
+
+
+def test_rankings_need_the_probabilities_of_all_classes():
+    assert [name for name in known_metrics() if needs_all(name)] == ["roc_auc", "average_precision"]
+    assert needs_all("roc_auc:melanoma")

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from many_classes import draw_many_classes
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support, recall_score
 
 from ablate.analysis import outcomes as module
+from ablate.analysis.metrics import metric_values
 from ablate.analysis.outcomes import Outcomes, read_outcomes
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -144,6 +146,16 @@ def test_the_images_that_change_most_come_first(tmp_path: Path, tables: Callable
     assert votes["baseline"] == [(right, 2)]
     assert sorted(votes["baseline+a"]) == sorted([(right, 1), ((right + 1) % 3, 1)])
     assert found.most_changed("no such variant", 10) == []
+
+
+def test_above_1000_classes_the_confidence_is_the_top_classs_probability(tmp_path: Path):
+    trials, predictions = draw_many_classes({"baseline": 0.6, "baseline+a": 0.7}, 1500, items=300)
+    found = outcomes_of(tmp_path, trials, predictions)
+    assert found.confidence is not None
+    assert found.confidence.tolist() == predictions["p_top_1"].tolist()
+    expected = metric_values(predictions, ["expected_calibration_error"])
+    by_variant = expected.groupby("variant")["expected_calibration_error"].mean()
+    assert found.calibration_errors() == pytest.approx(by_variant[found.variants].to_numpy())
 
 
 def test_the_most_probable_classes_alone_give_no_confidence(tmp_path: Path, study: Tables):

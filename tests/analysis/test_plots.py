@@ -16,7 +16,7 @@ from matplotlib.patches import Rectangle
 
 from ablate.analysis.drawing import INK, inline_svg, svg
 from ablate.analysis.effects import effects
-from ablate.analysis.plots import VERDICT_COLORS, costs, curves, forest, reliability
+from ablate.analysis.plots import VERDICT_COLORS, confusion, costs, curves, forest, reliability
 from ablate.analysis.wording import signed
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -129,6 +129,21 @@ def test_reliability_has_a_line_per_variant_in_percent():
     assert np.asarray(line.get_xdata()).tolist() == [40, 90]
     assert np.asarray(line.get_ydata()).tolist() == [50, 80]
     assert line.get_color() != INK
+
+
+def test_a_confusion_matrix_is_a_heat_map_with_numbers_true_classes_down():
+    shares = np.array([[0.75, 0.25, 0.0], [0.1, 0.9, 0.0], [np.nan, np.nan, np.nan]])
+    axes = confusion(shares, ["cat", "dog", "$3"], "baseline+tta").axes[0]
+    texts = {text.get_position(): text.get_text() for text in axes.texts}
+    assert texts[0, 0] == "75"
+    assert texts[1, 0] == "25"  # a cat that was called a dog: second column, first row
+    assert texts[0, 1] == "10"
+    assert texts[2, 2] == "–"
+    assert axes.yaxis_inverted()
+    mesh = axes.collections[0].get_array()
+    assert mesh is not None
+    assert mesh[0, 1] == 0.25
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", r"\$3"]
 
 
 def test_costs_number_the_techniques():

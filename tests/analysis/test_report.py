@@ -66,7 +66,11 @@ def test_the_answer_comes_first_then_the_table_and_what_intervals_mean(folder: P
 
 def test_all_files_are_written(folder: Path):
     write_report(folder)
-    assert {path.name for path in (folder / "plots").iterdir()} == {"effects.svg", "curves.svg"}
+    assert {path.name for path in (folder / "plots").iterdir()} == {
+        "effects.svg",
+        "curves.svg",
+        "confusion.svg",
+    }
     assert "mixup" in (folder / "plots" / "effects.svg").read_text(encoding="utf-8")
     page = (folder / "report.html").read_text(encoding="utf-8")
     assert page.startswith("<!DOCTYPE html>")
@@ -74,7 +78,7 @@ def test_all_files_are_written(folder: Path):
 
 
 def test_the_same_files_give_the_same_report(folder: Path):
-    names = ("report.html", "report.md", "plots/effects.svg", "plots/curves.svg")
+    names = ("report.html", "report.md", "plots/effects.svg", "plots/curves.svg", "plots/confusion.svg")
     write_report(folder)
     first = [(folder / name).read_bytes() for name in names]
     write_report(folder)

@@ -9,7 +9,7 @@ from ablate.data.chosen import Chosen, numbers_of
 from ablate.data.items import Item, load_items
 from ablate.data.sharded import ShardItems
 from ablate.data.shards import Member, Shard
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data
 
 NUMBERS = np.array([5, 1, 9, 7])
 

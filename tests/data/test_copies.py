@@ -20,7 +20,7 @@ from ablate.data.copies import LIMIT, folder, limit, local_copy
 from ablate.data.items import load_items
 from ablate.data.shards import Member, Shard, find_shards
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data
+from ablate.recipe.data_schema import Data
 
 SIZE = 1000
 

@@ -22,10 +22,11 @@ from torch import Tensor
 from ablate.data.cache import look_and_keep
 from ablate.data.images import BadImage
 from ablate.data.items import load_items
-from ablate.data.loader import KeyedDL
+from ablate.data.loader import KeyedDL, times_before
 from ablate.data.presize import Presize
 from ablate.data.splits import Fold, make_folds
-from ablate.recipe.schema import Data, Model, Phase, Split
+from ablate.recipe.data_schema import Data, Split
+from ablate.recipe.schema import Model, Phase
 from ablate.streams import Streams
 from ablate.techniques.augment import Augment
 from ablate.techniques.base import Context, Technique
@@ -370,6 +371,46 @@ def test_what_ran_before_changes_nothing():
     random.random()
     torch.rand(3)
     assert same(batches(dls.train), first)
+
+
+class FirstOnes(Technique):
+    name: ClassVar[str] = "first_ones"
+
+    def sampler(self, context: Context, epoch: int) -> np.ndarray:
+        return np.arange(24)
+
+
+class Repeated(Technique):
+    """Each of 24 items, then those of 0 … 11 twice more."""
+
+    name: ClassVar[str] = "repeated"
+
+    def sampler(self, context: Context, epoch: int) -> np.ndarray:
+        return np.concatenate([np.arange(24), np.repeat(np.arange(12), 2)])
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_item_that_comes_up_again_looks_otherwise(workers: int, foreign: bool):
+    on = [Augment(p_affine=1.0), *([Foreign()] if foreign else [])]
+    once = images(dataloaders(parts(*on, FirstOnes(), batch_size=8)).train)
+    loader = dataloaders(parts(*on, Repeated(), batch_size=8, workers=workers)).train
+    shown = images(loader)
+    assert loader.get_idxs().max() == 23
+    if not foreign:  # whose batch transforms draw for each batch
+        assert torch.equal(shown[:24], once)
+    again = shown[24:].reshape(12, 2, *shown.shape[1:])
+    for first, (second, third) in zip(shown, again, strict=False):
+        assert not torch.equal(first, second)
+        assert not torch.equal(second, third)
+    alone = dataloaders(parts(*on, Repeated(), batch_size=8)).train
+    assert torch.equal(images(alone), shown)
+
+
+@pytest.mark.parametrize("order", [[], [3, 5, 3, 3], [0, 0, 0], [2, 1, 0]])
+def test_times_before(order: list[int]):
+    expected = [order[:i].count(entry) for i, entry in enumerate(order)]
+    assert times_before(np.array(order, dtype=np.int64)).tolist() == expected
 
 
 def test_training_sees_full_batches_and_validation_every_image():

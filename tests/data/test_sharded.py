@@ -19,7 +19,8 @@ from ablate.data.items import Items, load_items
 from ablate.data.shards import Member
 from ablate.data.splits import make_folds
 from ablate.errors import AblateError
-from ablate.recipe.schema import Data, RecipeFields
+from ablate.recipe.data_schema import Data
+from ablate.recipe.schema import RecipeFields
 
 KINDS = ("webdataset", "tfrecord")
 GROUPED = {"random": 0.25, "group": "patient"}
@@ -292,7 +293,7 @@ def test_planning_stays_light(kind: str, root: Path):
     """Nothing heavy is imported to load what is remembered of shards; Arrow imports pandas to write it."""
     heavy = ["torch", "pandas", "fastai", "webdataset", "tfrecord", "tensorflow"]
     code = (
-        "import sys; from ablate.data.items import load_items; from ablate.recipe.schema import Data\n"
+        "import sys; from ablate.data.items import load_items; from ablate.recipe.data_schema import Data\n"
         f"load_items(Data(root={str(root)!r}, source={kind!r}, shards='*'))\n"
         f"print([name for name in {heavy} if name in sys.modules])"
     )

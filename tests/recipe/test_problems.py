@@ -46,7 +46,7 @@ Told = Callable[..., str]
         ("data: {split: {folds: 1}}", "r.yaml:6: data.split.folds is 1, but must be at least 2."),
         (
             "data: {split: {folds: 3, random: 0.2}}",
-            "r.yaml:6: data.split cannot work: give exactly one of column, shards, random and folds.",
+            "r.yaml:6: data.split cannot work: give exactly one of column, shards, random, folds and none.",
         ),
         (
             "data: {source: table}",

@@ -83,3 +83,22 @@ def test_phases_that_work(write: Write) -> None:
         for phase in recipe.phases
     ]
     assert phase_problems(recipe, phases, "baseline") == []
+
+
+@pytest.mark.parametrize("study", ["vary: [mixup]", "design: [[mixup]]"])
+def test_nothing_is_compared_without_a_validation_set(told: Told, study: str) -> None:
+    said = told(f"data: {{split: {{none: true}}}}\nstudy: {{{study}}}\n")
+    assert said == (
+        "r.yaml:6: data.split.none leaves no validation images to compare variants on; hold some out, as in "
+        "split: {random: 0.1}, or drop study.vary and study.design."
+    )
+
+
+def test_without_a_validation_set_the_best_epoch_goes_by_the_training_loss(write: Write, told: Told) -> None:
+    more = "data: {split: {none: true}}\nkeep: best\n"
+    assert told(more) == (
+        "r.yaml:7: keep best goes by the validation log_loss, and data.split: {none: true} leaves no "
+        "validation images; write keep_by: train_loss, or keep: last."
+    )
+    assert Recipe.load(write(more + "keep_by: train_loss\n")).keep == "best"
+    assert Recipe.load(write(more.replace("best", "last"))).keep == "last"

@@ -1,4 +1,4 @@
-"""ablate.recipe.schema: fields, types and defaults."""
+"""The recipe's schema: fields, types and defaults."""
 
 from __future__ import annotations
 
@@ -7,7 +7,10 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from ablate.recipe.schema import Data, Phase, RecipeFields, Section, Split, Study, Variation
+from ablate.recipe.data_schema import Data, Split
+from ablate.recipe.schema import Phase, RecipeFields
+from ablate.recipe.section import Section
+from ablate.recipe.study_schema import Study, Variation
 
 PHASES = [{"name": "one", "epochs": 1}]
 
@@ -52,6 +55,11 @@ def test_source_is_inferred(given: dict[str, Any], kind: str) -> None:
         ({"shards": "a.tar", "split": {"shards": "v", "random": 0.2}}, "exactly one of column, shards"),
         ({"shards": "a.tar", "test": {"shards": "v", "random": 0.2}}, "exactly one of column, shards"),
         ({"shards": []}, "at least 1 item"),
+        (
+            {"shards": "a.tar", "extra": {"table": "t.csv"}},
+            "extra is a further table of a table, but the source",
+        ),
+        ({"root": "a", "extra": {"table": "t.csv"}}, "but the source is folders"),
         ({"shards": "a.tar", "stream": {"shards": 0}}, "greater than or equal to 1"),
     ],
 )

@@ -23,6 +23,8 @@ MEASURED = (
     ("study", "sentence"),
     [
         ("metric: acuracy", "metric 'acuracy' is no metric; did you mean accuracy?"),
+        ("metrics: [f1, acuracy]", "metrics.1 'acuracy' is no metric; did you mean accuracy?"),
+        ("metrics: [f1, f1]", "metrics names f1 twice."),
         ("seeds: [1, 2, 1]", "seeds names 1 twice."),
         ("baseline: [mixup, mixup]", "baseline names mixup twice."),
         ("baseline: [nomalize]", "baseline.0 'nomalize' is no technique; did you mean normalize?"),

@@ -22,7 +22,7 @@ Told = Callable[..., str]
         ("mixup: {alpha: 0}", "mixup.alpha is 0, but must be above 0."),
         ("mixup: {alpha: .inf}", "mixup.alpha is inf, but must be a finite number."),
         ("label_smoothing: {eps: 1}", "label_smoothing.eps is 1, but must be below 1."),
-        ("tta: {transforms: x}", "tta.transforms is 'x', but must be augment or flips."),
+        ("tta: {transforms: x}", "tta.transforms is 'x', but must be augment, flips or dihedral."),
         ("tta: 4", "tta is 4, but must be a mapping (name: value)."),
         (
             "augment:",

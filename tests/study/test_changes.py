@@ -204,9 +204,9 @@ class TestRecipe:
         now = VALUES | {"phases": [{"name": "warm", "epochs": 2}, two], "techniques": {}}
         found = changes(begun, Recipe.from_dict(now), plan).recipe
         assert found == (
-            "phases.warm: added, {epochs: 2, freeze: false, lr: 0.001}",
+            "phases.warm: added, {epochs: 2, freeze: false, lr: 0.001, lr_spread: 1.0}",
             "phases.two.epochs: 1 → 8",
-            "phases.one: removed, it was {epochs: 3, freeze: false, lr: 0.003}",
+            "phases.one: removed, it was {epochs: 3, freeze: false, lr: 0.003, lr_spread: 1.0}",
             "techniques.mixup.phases: [two] → not set",
         )
 

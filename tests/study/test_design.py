@@ -8,7 +8,7 @@ import pytest
 
 from ablate import techniques
 from ablate.analysis.contrasts import Contrast
-from ablate.recipe.schema import Study
+from ablate.recipe.study_schema import Study
 from ablate.study.design import Factor, Variant, contrasts, factors, phrase, resolve, variants
 
 KNOWN = list(techniques.registry())

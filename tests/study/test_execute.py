@@ -64,7 +64,11 @@ def test_every_file_of_the_contract_is_written(finished: Study):
         "plots",
         "thumbnails",
     }
-    assert {path.name for path in (finished.folder / "plots").iterdir()} == {"effects.svg", "curves.svg"}
+    assert {path.name for path in (finished.folder / "plots").iterdir()} == {
+        "effects.svg",
+        "curves.svg",
+        "confusion.svg",
+    }
     assert (finished.folder / "effects.csv").read_text().splitlines()[0] == EFFECTS
 
 
@@ -543,6 +547,33 @@ def test_a_bad_image_stops_the_run_before_anything_is_written(tiny, photos: Path
     with pytest.raises(AblateError, match=r"0\.jpg: is damaged .*\(1 more; `ablate check` lists them all\)"):
         Recipe.from_dict(tiny).run(tmp_path / "out")
     assert not (tmp_path / "out" / "tiny" / "plan.json").exists()
+
+
+def test_extra_images_that_leak_are_told_and_listed(more_photos: Path, tmp_path: Path, capsys):
+    values = {
+        "name": "more",
+        "data": {
+            "root": str(more_photos),
+            "table": "table.csv",
+            "split": {"folds": 2},
+            "extra": {"table": "more.csv", "folder": "more"},
+        },
+        "model": {"arch": "test_vit", "pretrained": False},
+        "size": 16,
+        "batch_size": 6,
+        "phases": [{"name": "one", "epochs": 1}],
+        "study": {"seeds": 1},
+    }
+    study = Recipe.from_dict(values).run(tmp_path / "out", threads=1)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "left out, since they look like validation or test images or are of their groups: 2, see" in said
+    listed = pd.read_csv(study.folder / "skipped.csv")
+    assert listed["item"].tolist() == ["anew.jpg", "mirrored.png"]
+    assert listed["reason"].str.match(r"near-duplicate of cat/7\.png in validation of fold [01], dist").all()
+    assert set(study.predictions()["item"]) == set(pd.read_csv(more_photos / "table.csv")["image"])
+    assert "2 that look like validation or test images" in (study.folder / "report.html").read_text()
+    Recipe.from_dict(values, {"data.extra.near_duplicates": "keep"}).run(tmp_path / "kept", threads=1)
+    assert not (tmp_path / "kept" / "more" / "skipped.csv").exists()
 
 
 def test_plan_json_round_trips(finished: Study):

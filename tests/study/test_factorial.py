@@ -13,7 +13,7 @@ from pyDOE3 import fracfact, fracfact_aliasing
 
 from ablate import techniques
 from ablate.analysis.contrasts import Contrast
-from ablate.recipe.schema import Study
+from ablate.recipe.study_schema import Study
 from ablate.study.design import Factor, Variant, contrasts, factors, variants
 from ablate.study.fractional import by_runs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ablate import techniques
-from ablate.recipe.schema import Study
+from ablate.recipe.study_schema import Study
 from ablate.study.factors import Factor, factors, make_variant, references
 
 

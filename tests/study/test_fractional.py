@@ -127,7 +127,7 @@ def test_roman() -> None:
 def test_nothing_heavy_is_imported_for_other_designs() -> None:
     code = """
 import sys
-from ablate.recipe.schema import Study
+from ablate.recipe.study_schema import Study
 from ablate.study import design
 for name in ("one_at_a_time", "factorial", "fractional"):
     study = Study.model_validate({"vary": ["mixup", "cutmix", "tta"], "design": name})

@@ -151,6 +151,81 @@ def test_a_side_without_a_usable_image_is_an_error(photos: Path):
         prepared(recipe(photos, on_bad_image="skip"))
 
 
+def with_extra(photos: Path, near: Any = 8, **data: Any) -> Recipe:
+    given = {"table": "more.csv", "folder": "more", "near_duplicates": near}
+    return recipe(photos, extra=given, **data)
+
+
+@pytest.mark.parametrize("cache", ["auto", "off"])
+def test_extra_images_that_leak_are_left_out_of_their_folds_training(cache: str, more_photos: Path):
+    made = prepared(with_extra(more_photos, cache=cache, split={"folds": 4}))
+    (of,) = [index for index, fold in enumerate(made.folds) if 7 in fold.valid]  # cat/7.png
+    for index, fold in enumerate(made.folds):
+        assert 26 in fold.train
+        assert (24 in fold.train, 25 in fold.train) == (index != of, index != of)
+        assert made.without(index) == ((24, 25) if index == of else ())
+        assert not {24, 25, 26} & {*fold.valid.tolist(), *fold.test.tolist()}
+    assert made.n_leaking == 2
+    assert made.skipped == {}
+    assert list(made.reasons) == ["anew.jpg", "mirrored.png"]
+    assert made.reasons["anew.jpg"].startswith(
+        f"near-duplicate of cat/7.png in validation of fold {of}, distance "
+    )
+
+
+def test_a_folds_identity_is_that_of_the_images_that_remain(more_photos: Path):
+    without = prepared(recipe(more_photos)).identities[0]
+    left, kept = (prepared(with_extra(more_photos, near)).identities[0] for near in (8, "keep"))
+    assert len({without.train, left.train, kept.train}) == 3
+    assert without.valid == left.valid == kept.valid
+    rows = [
+        line for line in (more_photos / "more.csv").read_text().splitlines() if line[:3] not in ("ane", "mir")
+    ]
+    (more_photos / "more.csv").write_text("\n".join(rows))
+    alone = prepared(with_extra(more_photos))
+    assert alone.left_out == [{}]
+    assert alone.identities[0].valid == left.valid
+    assert (
+        prepared(with_extra(more_photos, "keep")).identities == alone.identities
+    )  # what is not there cannot leak
+
+
+def test_planning_tells_what_leaks_once_it_has_been_looked_at(more_photos: Path):
+    prepared(with_extra(more_photos, "keep"))  # looks at all images, but not at what they look like
+    unknown = prepare(with_extra(more_photos), look=False)
+    assert unknown.identities[0].train is None
+    assert unknown.identities[0].valid is not None
+    assert unknown.left_out == [{}]
+    looked = prepared(with_extra(more_photos))
+    assert prepare(with_extra(more_photos), look=False).identities == looked.identities
+    numbers, _ = plan_study(with_extra(more_photos))
+    assert numbers["leaking_images"] == 2
+    assert numbers["train_images"] == 18 + 1
+
+
+def test_what_leaks_and_cannot_be_used_is_left_out_for_both(more_photos: Path):
+    (more_photos / "more" / "new.png").write_bytes(b"")
+    made = prepared(with_extra(more_photos, on_bad_image="skip"))
+    assert made.without(0) == (26, 24, 25)
+    assert made.folds[0].train.tolist() == [n for n in range(24) if n % 8 < 6]
+    assert list(made.reasons) == ["anew.jpg", "mirrored.png", "new.png"]
+
+
+def test_a_fold_without_a_class_is_told_and_an_error_for_a_metric_about_it(photos: Path):
+    lines = (photos / "table.csv").read_text().splitlines()
+    rare = [line for line in lines if not line.startswith("fox") or line[4] in "01"]
+    (photos / "table.csv").write_text("\n".join(rare))
+    notes: list[str] = []
+    prepare(recipe(photos, split={"folds": 3}), note=notes.append)
+    assert len(notes) == 1
+    assert "has no validation images of class 'fox'" in notes[0]
+    about = recipe(photos, split={"folds": 3}).override({"study.metric": "recall:fox"})
+    with pytest.raises(
+        AblateError, match=r"study\.metric: 'recall:fox' is about class 'fox', of which fold \d has"
+    ):
+        prepare(about, look=False)
+
+
 def test_presizes_are_those_of_all_phases_of_all_variants(photos: Path):
     def made(cache: Any = "auto") -> list[tuple[int, int | None]]:
         sizes = {"one": {"size": 16, "presize": 20}}
@@ -215,3 +290,45 @@ def test_a_study_gives_the_same_bits_with_and_without_a_cache_and_without_bad_im
     assert set(plan.stages) == keys[0]
     jpeg, raw = (plan_study(study_of(photos, cache))[1] for cache in ({"format": "jpeg"}, {"format": "raw"}))
     assert not set(jpeg.stages) & set(raw.stages)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"study.metric": "top_5_accuracy"},
+            "metric 'top_5_accuracy' needs 5 classes or more, and these data",
+        ),
+        ({"study.metrics": ["f1", "top_4_accuracy"]}, "metrics.1 'top_4_accuracy' needs 4 classes or more"),
+        (
+            {"study.metrics": ["recall:cow"]},
+            "metrics.0 'recall:cow' is about no class of these data; they have",
+        ),
+    ],
+)
+def test_a_metric_that_does_not_suit_the_classes_is_refused(
+    photos: Path, fields: dict[str, Any], message: str
+):
+    with pytest.raises(AblateError, match=f"study.{message}"):
+        prepare(recipe(photos).override(fields), look=False)
+    assert prepare(recipe(photos).override({"study.metric": "top_3_accuracy"}), look=False)
+
+
+@pytest.mark.parametrize("fields", [{"study.metric": "roc_auc"}, {"keep_by": "roc_auc"}])
+def test_above_1000_classes_what_ranks_by_every_class_is_refused(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any]
+):
+    of = recipe(photos).override(fields)
+    prepare(of, look=False)
+    monkeypatch.setattr("ablate.analysis.names.MOST_CLASSES", 2)
+    name = next(iter(fields))
+    with pytest.raises(AblateError, match=f"{name} 'roc_auc' needs the probabilities of all classes"):
+        prepare(of, look=False)
+    prepare(recipe(photos).override({"study.metrics": ["f1", "top_2_accuracy"]}), look=False)
+
+
+def test_bad_images_may_leave_no_validation_set_where_there_was_none(photos: Path):
+    spoil(photos)
+    of = recipe(photos, split={"none": True}, on_bad_image="skip")
+    (fold,) = prepare(of).folds
+    assert (len(fold.train), len(fold.valid)) == (21, 0)

@@ -8,6 +8,7 @@ from ablate.recipe.recipe import Recipe
 from ablate.study.graph import FoldData
 from ablate.study.plan import make_plan
 from ablate.study.quick import QUICK_BATCH, QUICK_SEEDS, quick_recipe
+from ablate.study.setting import switched_on
 
 VALUES: dict[str, Any] = {
     "name": "whole",
@@ -29,6 +30,15 @@ def test_few_epochs_seeds_and_images_per_batch() -> None:
     assert [(phase.epochs, phase.batch_size) for phase in quick.phases] == [(1, 4), (1, QUICK_BATCH)]
     assert quick.batch_size == QUICK_BATCH
     assert quick.techniques["mixup"]["further"]["epochs"] == 1
+
+
+def test_micro_batches_stay_parts_of_the_small_batches() -> None:
+    phases = [
+        {"name": "one", "epochs": 2, "batch_size": 128, "micro_batch": 16},
+        {"name": "two", "epochs": 2},
+    ]
+    quick = quick_recipe(Recipe.from_dict(VALUES | {"phases": phases, "techniques": {}, "micro_batch": 32}))
+    assert [phase.micro_batch for phase in switched_on(quick, []).phases] == [QUICK_BATCH, QUICK_BATCH]
 
 
 def test_every_variant_is_there_and_no_key_is_the_study_s() -> None:

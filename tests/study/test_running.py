@@ -82,7 +82,8 @@ def run(store: Store) -> Callable[..., tuple[Run, list[str]]]:
 
     def make(executor: Executor, plan: Plan = DIAMOND, retries: int = 0, **fields: Any) -> Any:
         values = {"name": "r", "phases": [{"name": "one", "epochs": 1}], "study": {"retries": retries}}
-        prepared: Any = SimpleNamespace(presized={}, skipped={}, pixels=[((0.5,) * 3, (0.25,) * 3)])
+        pixels = [((0.5,) * 3, (0.25,) * 3)]
+        prepared: Any = SimpleNamespace(presized={}, without=lambda fold: (), pixels=pixels)
         display, recipe = Mock(), Recipe.from_dict(values)
         made = Run(recipe, plan, prepared, store, executor, display, "cpu", 1, 0, False, **fields)  # type: ignore[arg-type]
         told: list[str] = []

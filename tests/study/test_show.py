@@ -261,6 +261,21 @@ class TestCheck:
         assert "d = e" in lines
         assert lines[-1].startswith("All 10 images can be used, but some stand on two sides of a split")
 
+    def test_twins_and_what_is_left_out(self, console: Console) -> None:
+        twins = [(0, "train", "valid", "a", "b", 2)]
+        left_out = [("c", "near-duplicate of d in validation, distance 0")]
+        print_check(replace(REPORT, twins=twins, left_out=left_out), console)
+        lines = shown(console)
+        assert "images that look the same on two sides of a split (1):" in lines
+        assert "train: a ~ valid: b (distance 2)" in lines
+        assert "extra images that are left out (1):" in lines
+        assert "c: near-duplicate of d in validation, distance 0" in lines
+        assert lines[-1].startswith("All 10 images can be used, but some look like ones on the other side")
+
+    def test_twins_that_were_not_looked_for(self, console: Console) -> None:
+        print_check(replace(REPORT, twins=None), console)
+        assert [line for line in shown(console) if "were not looked for: there are too many" in line]
+
     def test_leaks_name_their_fold_where_there_are_several(self, console: Console) -> None:
         leaks = [(1, "train", "valid", ("a",), ("c",))]
         print_check(replace(REPORT, leaks=leaks, counts=REPORT.counts * 2), console)

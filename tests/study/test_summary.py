@@ -51,6 +51,7 @@ def test_numbers_by_hand() -> None:
         "metric": "log_loss",
         "smallest_effect": 0.01,
         "skipped_images": 0,
+        "leaking_images": 0,
     }
 
 

@@ -11,7 +11,8 @@ import torch
 
 from ablate.data.items import load_items
 from ablate.data.splits import Fold
-from ablate.recipe.schema import Data, Model, Phase
+from ablate.recipe.data_schema import Data
+from ablate.recipe.schema import Model, Phase
 from ablate.streams import Streams
 from ablate.techniques.base import Technique
 from ablate.training.parts import Parts

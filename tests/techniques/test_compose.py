@@ -6,16 +6,22 @@ from typing import Any, ClassVar
 import pytest
 import torch
 from fastai.callback.core import Callback
+from fastai.losses import CrossEntropyLossFlat
 
 from ablate.recipe.schema import Phase
 from ablate.techniques import compose
+from ablate.techniques.arcface import ArcFace
 from ablate.techniques.augment import Augment
 from ablate.techniques.base import Context, Predictor, Technique, View
+from ablate.techniques.bce_loss import BCELoss
+from ablate.techniques.class_weights import ClassWeights
 from ablate.techniques.cutmix import CutMix
+from ablate.techniques.focal_loss import FocalLoss
 from ablate.techniques.label_smoothing import LabelSmoothing
 from ablate.techniques.mixup import MixUp
 from ablate.techniques.normalize import Normalize
 from ablate.techniques.tta import TTA
+from ablate.training import losses
 from ablate.training.callbacks import SingleBatch
 from ablate.training.data import dataloaders
 from ablate.training.learner import build_learner, quiet
@@ -97,6 +103,30 @@ def test_a_training_step_does_not_depend_on_the_recipes_order(make_parts: Callab
         results.append((losses, predict(learn, parts, parts.side("valid"), parts.streams)))
     assert torch.equal(results[0][0], results[1][0])
     assert (results[0][1] == results[1][1]).all()
+
+
+LOSSES = [ArcFace(), BCELoss(), FocalLoss()]
+
+
+@pytest.mark.parametrize("first", LOSSES, ids=lambda loss: loss.name)
+@pytest.mark.parametrize("second", LOSSES, ids=lambda loss: loss.name)
+def test_one_technique_replaces_the_loss(first: Technique, second: Technique):
+    conflict = compose.conflict({first.name: first, second.name: second}.values())
+    if first == second:
+        assert conflict is None
+    else:
+        both = " and ".join(sorted([first.name, second.name]))
+        assert conflict == f"{both} both replace the loss; turn one of them off."
+
+
+@pytest.mark.parametrize("shuffled", [(0, 1, 2), (2, 1, 0)])
+def test_a_loss_is_replaced_then_weighted_then_smoothed(shuffled: tuple[int, ...], make_parts: Callable):
+    three = [FocalLoss(gamma=1.0), ClassWeights(), LabelSmoothing(eps=0.3)]
+    built = compose.loss([three[i] for i in shuffled], CrossEntropyLossFlat(), make_parts().context)
+    assert isinstance(built, losses.Smoothed)
+    assert isinstance(built.loss, losses.Weighted)
+    assert isinstance(built.loss.loss, losses.FocalLoss)
+    assert (built.eps, built.loss.loss.gamma) == (0.3, 1.0)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from ablate.recipe.recipe import Recipe
 from ablate.streams import Streams
 from ablate.study.plan import make_plan
 from ablate.study.prepare import prepare, presizes_of
+from ablate.techniques.balanced_sampling import BalancedSampling, balanced_draw
 from ablate.techniques.base import Context, Technique
 from ablate.training import order
 from ablate.training.data import dataloaders
@@ -137,6 +138,17 @@ def test_a_techniques_own_order_comes_before_the_streams(streamed: Callable[...,
     assert plain.get_idxs().tolist() != own.get_idxs().tolist()
     own.epoch = plain.epoch = 1
     assert own.get_idxs().tolist() == plain.get_idxs().tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_balanced_sampling_draws_from_all_shards_of_a_stream(streamed: Callable[..., Parts], workers: int):
+    parts = streamed(BalancedSampling(), workers=workers)
+    train = dataloaders(parts).train
+    targets = parts.items.targets[parts.fold.train]
+    for epoch in range(2):
+        expected = balanced_draw(targets, Streams(0, "body").generator("sample", epoch))
+        assert len(set(expected.tolist())) < 18
+        assert torch.cat([y for _, y in train]).tolist() == targets[expected].tolist()
 
 
 def test_the_order_is_worked_out_once_an_epoch(

@@ -11,13 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ablate import sealed
-from ablate.errors import AblateError, Damaged
+from ablate.errors import AblateError, Damaged, StageStopped
 from ablate.study.job import Job
-from ablate.training.stage import is_out_of_memory, no_space, run_job
+from ablate.study.prepare import prepare
+from ablate.training.stage import build_parts, is_out_of_memory, no_space, run_job
 
 
 def test_a_fit_writes_weights_optimizer_and_history(runner):
@@ -31,6 +33,7 @@ def test_a_fit_writes_weights_optimizer_and_history(runner):
         "history.csv",
         "steps.csv",
         "best.json",
+        "inputs.json",
         "settings.json",
         "DONE.json",
     }
@@ -57,6 +60,24 @@ def test_predictions_do_not_depend_on_the_number_of_workers(runner, variant):
     study = {"study__baseline": ["normalize", "augment"], "study__vary": ["mixup", "tta"]}
     alone, two = runner("alone", 0, **study), runner("two", 2, **study)
     pd.testing.assert_frame_equal(alone.predictions(variant), two.predictions(variant), check_exact=True)
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_stage_has_the_images_that_were_prepared_for_its_fold(runner, more_photos: Path, quick: bool):
+    for name in ("cat/1.png", "fox/0.jpg", "dog/2.jpg"):
+        (more_photos / name).write_bytes(b"")
+    made = runner(
+        data__split={"folds": 4},
+        data__extra={"table": "more.csv", "folder": "more"},
+        data__on_bad_image="skip",
+    )
+    prepared = prepare(made.recipe, quick=quick)
+    assert prepared.n_leaking
+    for stage in made.plan.stages.values():
+        job = dataclasses.replace(made.job(stage), quick=quick, skipped=prepared.without(stage.fold))
+        fold = build_parts(job, stage.settings).fold
+        for side in ("train", "valid", "test"):
+            np.testing.assert_array_equal(getattr(fold, side), getattr(prepared.folds[stage.fold], side))
 
 
 def test_the_same_stage_twice_gives_the_same_bits(runner):
@@ -163,6 +184,43 @@ def test_preflight_builds_every_phase_and_trains_none(preflight):
     assert preflight()[-1] == {"done": 4, "total": 4}
 
 
+WITHOUT = {"data__split": {"none": True}, "study__vary": []}
+"""No validation set, and so nothing to compare."""
+
+
+def test_preflight_without_a_validation_set(preflight):
+    assert preflight(**WITHOUT, study__baseline=["normalize", "early_stopping"], **MONITOR)[-1]["done"] == 2
+
+
+def test_what_goes_by_the_validation_images_is_refused_where_there_are_none(preflight):
+    with pytest.raises(AblateError, match="valid_loss needs validation images, and there are none"):
+        preflight(**WITHOUT, study__baseline=["normalize", "early_stopping"])
+
+
+MONITOR = {"techniques__early_stopping": {"monitor": "train_loss"}}
+
+
+@pytest.mark.parametrize("keep", ["last", "best"])
+def test_a_fit_without_a_validation_set_goes_on_after_an_interruption(runner, keep: str):
+    settings = {**WITHOUT, "keep": keep, "keep_by": "train_loss", "phases": [{"name": "a", "epochs": 3}]}
+    whole, parts = runner("whole", **settings), runner("parts", **settings)
+    expected = whole.run(whole.fit())
+    for _ in range(2):
+        with pytest.raises(StageStopped):
+            parts.run(parts.fit(), stopping=lambda: True)
+    found = parts.run(parts.fit(), stopping=lambda: True)
+    pd.testing.assert_frame_equal(*(read_history(folder) for folder in (expected, found)))
+    assert list(read_history(found)) == ["phase", "epoch", "train_loss"]
+    one, other = (load_file(folder / "weights.safetensors") for folder in (expected, found))
+    assert all(one[name].equal(other[name]) for name in one)
+    assert (found / "best.json").read_text() == (expected / "best.json").read_text()
+    assert parts.predictions().empty
+
+
+def read_history(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "history.csv").drop(columns="seconds")
+
+
 def test_preflight_names_micro_batch_where_memory_does_not_suffice(preflight, monkeypatch):
     def full(*_: object) -> None:
         raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -197,3 +255,29 @@ def test_jobs_pickle(runner):
     made = runner()
     job = Job("k", "l", next(iter(made.plan.stages.values())).settings, "f", {})
     assert pickle.loads(pickle.dumps(dataclasses.replace(job, fold=1))).fold == 1
+
+
+def test_above_1000_classes_predictions_are_short(runner, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    rows = ["image,label,is_val"]
+    (tmp_path / "many").mkdir()
+    for number in range(2 * 1010):
+        name = f"{number:04d}.png"
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / "many" / name)
+        rows.append(f"{name},{number // 2:04d},{number % 2}")
+    (tmp_path / "many" / "table.csv").write_text("\n".join(rows))
+    fields = {"size": 8, "presize": 8, "batch_size": 64, "phases": [{"name": "one", "epochs": 1}]}
+    fields |= {"study__metric": "top_100_accuracy", "study__vary": [], "study__baseline": ["tta"]}
+    made = runner(data__root=str(tmp_path / "many"), techniques__tta={"n": 2}, **fields)
+    table = made.predictions()
+    assert list(table) == [
+        *("item", "group", "target", "pred"),
+        *(f"top_{i}" for i in range(1, 11)),
+        *(f"p_top_{i}" for i in range(1, 11)),
+        *("p_target", "rank_target"),
+    ]
+    assert table["target"].tolist() == list(range(1010))
+    assert table["rank_target"].between(1, 1010).all()
+    assert (table["p_top_1"] >= table["p_top_10"]).all()
+    hit = table["rank_target"] == 1
+    assert (table["pred"] == table["target"])[hit].all()
