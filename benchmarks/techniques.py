@@ -69,26 +69,38 @@ def make_recipe(photos: Path, args: argparse.Namespace, name: str = "") -> Recip
     )
 
 
-def trainer(recipe: Recipe, on: list[str]) -> Callable[[], None]:
-    """A short epoch of training with some techniques on."""
-    from fastai.callback.core import Callback, CancelValidException
+def trainer(recipe: Recipe, on: list[str]) -> Callable[[], float]:
+    """Gives the seconds of a short epoch of training, without validation, with some techniques on."""
+    from fastai.callback.core import Callback
 
     from ablate.training.data import dataloaders
     from ablate.training.learner import build_learner, quiet
 
-    class NoValidation(Callback):
+    class Began(Callback):
         order = -1000
 
-        def before_validate(self) -> None:
-            raise CancelValidException
+        def before_epoch(self) -> None:
+            self.at = time.perf_counter()
+
+    class Ended(Callback):
+        order = 1000
+
+        def after_train(self) -> None:
+            self.at = time.perf_counter()
 
     parts = recipe.parts("train", on)
     learn = quiet(build_learner(parts, dataloaders(parts)))
-    return lambda: learn.fit(1, lr=1e-4, cbs=NoValidation())
+    began, ended = Began(), Ended()
+
+    def run() -> float:
+        learn.fit(1, lr=1e-4, cbs=[began, ended])
+        return ended.at - began.at
+
+    return run
 
 
-def predictor(recipe: Recipe, on: list[str]) -> Callable[[], None]:
-    """One prediction of the validation images with some techniques on."""
+def predictor(recipe: Recipe, on: list[str]) -> Callable[[], float]:
+    """Gives the seconds of a prediction of the validation images with some techniques on."""
     from ablate.training.data import dataloaders
     from ablate.training.learner import build_learner, quiet
     from ablate.training.predict import predict
@@ -97,20 +109,20 @@ def predictor(recipe: Recipe, on: list[str]) -> Callable[[], None]:
     learn = quiet(build_learner(parts, dataloaders(parts)))
     items = parts.side("valid")
 
-    def run() -> None:
+    def run() -> float:
+        began = time.perf_counter()
         predict(learn, parts, items, parts.streams)
+        return time.perf_counter() - began
 
     return run
 
 
-def ratios(subjects: dict[str, Callable[[], None]], rounds: int) -> dict[str, list[float]]:
+def ratios(subjects: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
     """Seconds of each subject relative to the plain one, named "", once per round, after a warm-up round."""
     seconds: dict[str, list[float]] = {name: [] for name in subjects}
     for _ in range(rounds + 1):
         for name, run in subjects.items():
-            began = time.perf_counter()
-            run()
-            seconds[name].append(time.perf_counter() - began)
+            seconds[name].append(run())
     plain = seconds.pop("")
     return {name: [s / p for s, p in zip(own, plain, strict=True)][1:] for name, own in seconds.items()}
 
