@@ -34,6 +34,12 @@ def store(tmp_path: Path) -> Store:
     return store
 
 
+@pytest.fixture(autouse=True)
+def wide_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folders of tests have long names, which narrow tables would cut."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+
 def ablate(*words: str | Path) -> Result:
     return CliRunner().invoke(main, ["store", *(str(word) for word in words)])
 

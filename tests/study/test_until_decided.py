@@ -406,7 +406,8 @@ def test_what_failed_is_tried_again_before_seeds_are_added(ran: Ran, again: Path
     assert same(ran.folder, again) == []
 
 
-def test_the_commands(tmp_path: Path):
+def test_the_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("COLUMNS", "200")
     (tmp_path / "recipe.yaml").write_text(json.dumps(RECIPE))
     path, runner = str(tmp_path / "recipe.yaml"), CliRunner()
     found = runner.invoke(main, ["plan", path, "--until-decided", "--max-seeds", "8", "--json"])

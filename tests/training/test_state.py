@@ -179,7 +179,9 @@ def test_what_would_not_come_back_is_refused(tmp_path: Path, value: Any, nest: C
 
 
 @pytest.mark.parametrize(
-    "key", [torch.tensor(1), object(), b"key", ("a", torch.tensor(1)), ("a", b"b")], ids=str
+    "key",
+    [torch.tensor(1), object(), b"key", ("a", torch.tensor(1)), ("a", b"b")],
+    ids=["tensor", "object", "bytes", "tensor in a tuple", "bytes in a tuple"],
 )
 def test_keys_that_would_not_come_back_are_refused(tmp_path: Path, key: Any):
     with pytest.raises(TypeError, match="cannot be kept"):
