@@ -170,7 +170,7 @@ def told(asked: Mapping[str, str | None]) -> str:
     if len(asked) > 1:
         return "each column has the probability of the class of its name"
     name, of = next(iter(asked.items()))
-    return f"{name} is the label" if of is None else f"{name} is the probability of class {of!r}"
+    return f"column {name}: " + ("the label" if of is None else f"the probability of class {of!r}")
 
 
 def fill(

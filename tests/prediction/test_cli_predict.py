@@ -54,7 +54,7 @@ def test_a_submission(ask: Ask, table: Alone):
     result = ask("predict", *asked, study=table.folder)
     assert result.exit_code == 0, result.output
     assert result.stdout == "submission.csv\n"
-    assert result.stderr.endswith("target is the probability of class 'malignant'\n")
+    assert result.stderr.endswith("column target: the probability of class 'malignant'\n")
     found = pd.read_csv("submission.csv")
     assert list(found) == ["image_name", "target"]
     assert found["image_name"].tolist() == sample["image_name"].tolist()

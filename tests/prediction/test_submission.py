@@ -72,8 +72,8 @@ def test_columns_of_classes_in_any_order(tmp_path: Path):
 
 
 def test_what_stands_in_it_is_told():
-    assert told({"target": "1"}) == "target is the probability of class '1'"
-    assert told({"label": None}) == "label is the label"
+    assert told({"target": "1"}) == "column target: the probability of class '1'"
+    assert told({"label": None}) == "column label: the label"
     assert told({"a": "a", "b": "b"}) == "each column has the probability of the class of its name"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
@@ -92,3 +93,11 @@ def test_technique_modules_import_without_torch() -> None:
     loaded = set(done.stdout.split())
     assert "ablate.techniques.mixup" in loaded
     assert not {"torch", "pandas", "fastai", "timm"} & loaded
+
+
+def test_the_documentation_tells_of_every_technique_and_its_cost() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "techniques.md").read_text(encoding="utf-8")
+    told, costs = text.split("## What they cost")
+    for name in techniques.registry():
+        assert f"`{name}`" in told
+        assert f"| `{name}` | " in costs
