@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ablate.data.csv_table import UNREADABLE, read_csv
 from ablate.data.items import Item, Items, existing_folder, label_order, truth
 from ablate.data.tabular import read_cells
 from ablate.errors import AblateError
@@ -75,21 +75,12 @@ def _table_path(data: Data, table: str | None) -> Path:
 
 def _read_rows(path: Path, data: Data, field: str = "data.table") -> list[_Row]:
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = columns
-            rows = [
-                _Row(
-                    {key: (value or "").strip() for key, value in row.items() if key},
-                    f"{path}:{reader.line_num}",
-                )
-                for row in reader
-            ]
+        columns, numbered = read_csv(path)
     except FileNotFoundError:
         raise AblateError(f"{field}: there is no file {path}.") from None
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except UNREADABLE as error:
         raise AblateError(f"{field}: {path} cannot be read as CSV in UTF-8 ({error}).") from None
+    rows = [_Row(row, f"{path}:{line}") for line, row in numbered]
     needed: list[tuple[str, str | None]] = [
         ("data.image.column", data.image.column),
         ("data.label.column", data.label.column),

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablate.data.csv_table import UNREADABLE, read_csv
 from ablate.data.images import SUFFIXES
 from ablate.data.items import Cells, Item
 from ablate.data.tabular import read_cells
@@ -112,14 +112,8 @@ def read_table(path: Path, option: str) -> tuple[list[str], list[tuple[int, dict
         AblateError: It cannot be read, has no columns, or no rows.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = columns
-            rows = [
-                (reader.line_num, {name: (row[name] or "").strip() for name in columns}) for row in reader
-            ]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        columns, rows = read_csv(path)
+    except UNREADABLE as error:
         raise AblateError(f"{option} {path}: cannot be read as CSV in UTF-8 ({error}).") from None
     if not columns:
         raise AblateError(f"{option} {path}: is empty; it needs a line with the columns' names.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablate.data.csv_table import UNREADABLE, read_csv
 from ablate.data.images import SUFFIXES
 from ablate.errors import AblateError
 
@@ -58,15 +58,12 @@ def read_columns(table: Path) -> dict[str, list[str]]:
         AblateError: It cannot be read, or has no rows.
     """
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = [name for name in reader.fieldnames or [] if name]
-            rows = [[(row[name] or "").strip() for name in names] for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        names, rows = read_csv(table)
+    except UNREADABLE as error:
         raise AblateError(f"{table}: cannot be read as CSV in UTF-8 ({error}).") from None
     if not rows:
         raise AblateError(f"{table}: has no rows under a line with the names of the columns.")
-    return {name: [row[i] for row in rows] for i, name in enumerate(names)}
+    return {name: [row[name] for _, row in rows] for name in names if name}
 
 
 def guess(table: Path, columns: dict[str, list[str]]) -> Guess:
