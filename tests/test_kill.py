@@ -202,15 +202,17 @@ def shot(rng: random.Random, action: str, kind: str, most: int) -> dict[str, Any
 def test_short(reference: Reference, rng: random.Random, tmp_path: Path):
     torture = Torture(Runs(tmp_path / "tortured", STUDY), rng)
     kills = [("checkpoint", 60), ("seal", 10), ("tables", 10)]
-    torture.shots(*(shot(rng, "kill", kind, most) for kind, most in kills))
+    shots = [shot(rng, "kill", kind, most) for kind, most in kills]
+    torture.shots(*shots)
+    if not torture.kills["tables"]:  # a checkpoint was removed in the main process, which had none written
+        torture.shots(shots[-1])
     torture.timed("group", startup=0, stages=1)
     torture.shots(shot(rng, "full", rng.choice(IN_STAGES), 10))
     torture.shots(shot(rng, "kill", "report", 6))
     torture.shots(shot(rng, "full", rng.choice(("tables", "report")), 6))
     torture.finish(reference)
     print(torture.kills, torture.fulls)
-    # of the first three, one may come in the main process, before it has written any table
-    assert torture.kills.total() >= 5
+    assert torture.kills.total() >= 6
     assert torture.fulls.total() == 2
 
 

@@ -33,7 +33,9 @@ def ascent(
     scaled = [w.abs() * g if adaptive else g for w, g in zip(weights, gradients, strict=True)]
     norm = torch.stack([one.norm() for one in scaled]).norm()
     steps = [w.abs() * one if adaptive else one for w, one in zip(weights, scaled, strict=True)]
-    return [torch.where(norm.isfinite(), step * (rho / (norm + 1e-12)), 0) for step in steps]
+    moves = norm.isfinite() & (norm > 0)
+    length = rho / torch.where(moves, norm, 1)
+    return [torch.where(moves, step * length, 0) for step in steps]
 
 
 class SAM(InPhases):
