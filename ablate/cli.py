@@ -11,6 +11,7 @@ import click
 
 from ablate import __version__
 from ablate.cli_bench import bench
+from ablate.cli_doctor import doctor
 from ablate.cli_predict import export, predict
 from ablate.cli_store import store
 from ablate.errors import AblateError, Terminated
@@ -68,7 +69,7 @@ def main() -> None:
 @_SET
 @_OUT
 @click.option("--quick", is_flag=True, help="A smoke run on few images and epochs, under another name.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
 @click.option("--workers", type=click.IntRange(0), help="Loader threads; they change no result.")
 @_SHARE
@@ -94,7 +95,7 @@ def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool,
 @_SET
 @_OUT
 @click.option("--quick", is_flag=True, help="Plan the smoke run.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
 @_SHARE
 @_UNTIL_DECIDED
@@ -222,6 +223,7 @@ def schema() -> None:
 
 
 main.add_command(bench)
+main.add_command(doctor)
 main.add_command(export)
 main.add_command(predict)
 main.add_command(store)

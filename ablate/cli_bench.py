@@ -21,7 +21,7 @@ import click
 @click.option(
     "--on", multiple=True, metavar="TECHNIQUE", help="On beside the baseline's techniques; repeat for more."
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
 @click.option("--workers", type=click.IntRange(0), help="Loader threads. [default: by cores]")
 @click.option(

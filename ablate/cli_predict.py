@@ -43,7 +43,7 @@ _BEST = click.option("--best", is_flag=True, help="Those of the best variant; th
     "--out", type=click.Path(), help="The .csv, .parquet or .npz to write. [default: predictions.csv …]"
 )
 @click.option("--force", is_flag=True, help="Replace an --out that is something else.")
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, xla or auto.")
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
 @click.option("--workers", type=click.IntRange(0), help="Loader threads; they change no result.")
 def predict(study: str, **options: Any) -> None:

@@ -1,16 +1,15 @@
-"""What differs between cpu, cuda and xla, one adapter each; nothing else asks which device it is."""
+"""What differs between cpu, cuda, mps and xla, one adapter each; nothing else asks which device it is."""
 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Sequence
-from importlib.util import find_spec
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from ablate.errors import AblateError
+from ablate.devices.found import NAMES, choose, identity
 
-NAMES = ("auto", "cpu", "cuda", "xla")
+__all__ = ["NAMES", "Device", "choose", "identity", "load", "of"]
 
 
 class Device(Protocol):
@@ -19,6 +18,13 @@ class Device(Protocol):
     name: str
     memory_format: Any
     """How batches and the network's weights are laid out."""
+    fixed_shapes: bool
+    """Whether another shape, or another operation, costs a compilation."""
+
+    @property
+    def replicas(self) -> int:
+        """How many processors share each batch; batches must divide by it."""
+        ...
 
     def start(self, threads: int, deterministic: bool) -> None:
         """Prepare the process, once, before anything runs on the device."""
@@ -40,37 +46,57 @@ class Device(Protocol):
         """Move batches from the host to the device."""
         ...
 
+    def lay_out(self, batch: Any) -> Any:
+        """A batch on the device, as it computes with it: in its memory format, over its replicas."""
+        ...
+
+    def compile(self, model: Any, options: dict[str, Any]) -> None:
+        """Have a network compiled by torch.compile, in place, with options of its inductor."""
+        ...
+
+    def autocast(self, precision: str) -> AbstractContextManager[Any]:
+        """Compute in `bfloat16` or `float16` where that is safe."""
+        ...
+
+    def scaler(self, precision: str) -> Any:
+        """The loss scaler that a precision needs here, torch's `GradScaler`; one that does nothing else."""
+        ...
+
+    def settle(self, learn: Any) -> None:
+        """Make ready a learner that is about to train: what would make its first step unlike the others."""
+        ...
+
     def seed(self, seed: int) -> None:
         """Seed the generator that dropout and the like draw from on the device."""
+        ...
+
+    def generator(self, seed: int) -> Any:
+        """A torch generator of its own, for noise of the size of a batch; on the host if need be."""
+        ...
+
+    def results(self, tensors: Any) -> Any:
+        """Predictions and targets of a batch where their losses and metrics are best computed."""
         ...
 
     def end_step(self) -> None:
         """Called after every optimizer step or prediction batch."""
         ...
 
+    def compiled(self) -> int:
+        """How many graphs have been compiled in this process."""
+        ...
+
+    def left_to_host(self) -> Collection[str]:
+        """Operations that the device does not have, and that were computed on the host in this process."""
+        ...
+
 
 def load(name: str) -> Device:
-    """The adapter of a device, `cpu`, `cuda` or `xla`. Imports torch."""
+    """The adapter of a device, `cpu`, `cuda`, `mps` or `xla`. Imports torch."""
     return importlib.import_module(f"ablate.devices.{name}").adapter
 
 
-def identity(name: str, threads: int) -> dict[str, Any]:
-    """What of the device is part of a stage's key; on the CPU the thread count changes sums."""
-    return {"class": name, "threads": threads} if name == "cpu" else {"class": name}
-
-
-def choose(name: str) -> str:
-    """The device to use: `auto` is cuda where an NVIDIA driver answers, else cpu. Does not import torch.
-
-    Raises:
-        AblateError: xla is asked for and torch_xla is not installed.
-    """
-    if name not in NAMES:
-        raise AblateError(f"--device {name}: there is no such device; take one of {', '.join(NAMES)}.")
-    if name == "xla" and find_spec("torch_xla") is None:
-        raise AblateError(
-            "--device xla: torch_xla is not installed; install ablate[xla] in an environment of its own."
-        )
-    if name != "auto":
-        return name
-    return "cuda" if Path("/proc/driver/nvidia/version").exists() or Path("/dev/nvidia0").exists() else "cpu"
+def of(tensor: Any) -> Device:
+    """The adapter of the device that a tensor is on; the CPU's, which asks for nothing, for others."""
+    name = tensor.device.type
+    return load(name if name in NAMES else "cpu")
