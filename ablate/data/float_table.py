@@ -16,10 +16,8 @@ from torch import Tensor
 from ablate.data.buffers import Buffers
 
 
-class FloatTable(ItemTransform):
-    """What `IntToFloatTensor`, and `Normalize` if it follows, make of each of the 256 levels of each channel.
-
-    The table is what the steps themselves give, so the results have the same bits.
+class FloatSteps(ItemTransform):
+    """`IntToFloatTensor`, and `Normalize` if it follows, one after the other on the images alone.
 
     Args:
         steps: fastai's transforms, in their order, that look at one pixel at a time.
@@ -30,34 +28,43 @@ class FloatTable(ItemTransform):
     def __init__(self, steps: Sequence[Transform]):
         super().__init__()
         self.steps = list(steps)
-        levels = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
-        table: np.ndarray = self._step_by_step(TensorImage(levels))[0].permute(1, 2, 0).numpy()
-        self.table, self.buffers = np.ascontiguousarray(table), Buffers()
 
     def encodes(self, batch: Any) -> Any:
-        return each_image(batch, self._floats)
+        return each_image(batch, self.floats)
 
     def decodes(self, batch: Any) -> Any:
         return each_image(batch, self._undone)
 
-    def _floats(self, images: TensorImage) -> TensorImage:
-        if images.dtype != torch.uint8 or not images.is_contiguous(memory_format=torch.channels_last):
-            return TensorImage(self._step_by_step(images))
-        n, channels, height, width = images.shape
-        pixels = images.as_subclass(Tensor).permute(0, 2, 3, 1).numpy()
-        floats = self.buffers((n * height, width, channels), np.float32)
-        cv2.LUT(pixels.reshape(floats.shape), self.table, floats)
-        return TensorImage(torch.from_numpy(floats.reshape(pixels.shape)).permute(0, 3, 1, 2))
+    def floats(self, images: TensorImage) -> TensorImage:
+        """Images of 256 levels, shape (n, 3, h, w), as the network is to see them."""
+        for step in self.steps:
+            images = step(images)
+        return images
 
     def _undone(self, images: TensorImage) -> TensorImage:
         for step in reversed(self.steps):
             images = step.decode(images)
         return images
 
-    def _step_by_step(self, images: TensorImage) -> Tensor:
-        for step in self.steps:
-            images = step(images)
-        return images.as_subclass(Tensor)
+
+class FloatTable(FloatSteps):
+    """What `FloatSteps` make of each of the 256 levels of each channel: the same bits."""
+
+    def __init__(self, steps: Sequence[Transform]):
+        super().__init__(steps)
+        levels = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
+        made = super().floats(TensorImage(levels)).as_subclass(Tensor)
+        table: np.ndarray = made[0].permute(1, 2, 0).numpy()
+        self.table, self.buffers = np.ascontiguousarray(table), Buffers()
+
+    def floats(self, images: TensorImage) -> TensorImage:
+        if images.dtype != torch.uint8 or not images.is_contiguous(memory_format=torch.channels_last):
+            return super().floats(images)
+        n, channels, height, width = images.shape
+        pixels = images.as_subclass(Tensor).permute(0, 2, 3, 1).numpy()
+        floats = self.buffers((n * height, width, channels), np.float32)
+        cv2.LUT(pixels.reshape(floats.shape), self.table, floats)
+        return TensorImage(torch.from_numpy(floats.reshape(pixels.shape)).permute(0, 3, 1, 2))
 
 
 def each_image(batch: Any, change: Callable[[TensorImage], Any]) -> Any:
@@ -71,11 +78,11 @@ def each_image(batch: Any, change: Callable[[TensorImage], Any]) -> Any:
     return [change(part) if isinstance(part, TensorImage) else part for part in batch]
 
 
-def by_table(transforms: Sequence[Any]) -> list[Any]:
-    """Batch transforms with those that a table can stand for in one; nothing else may come in between."""
+def in_one(transforms: Sequence[Any], form: type[FloatSteps]) -> list[Any]:
+    """Batch transforms with those that make floats as one of a form; nothing else may come in between."""
     ordered = sorted(transforms, key=lambda transform: transform.order)
     for i, transform in enumerate(ordered):
         if isinstance(transform, IntToFloatTensor):
             many = 2 if isinstance(next(iter(ordered[i + 1 :]), None), Normalize) else 1
-            return [*ordered[:i], FloatTable(ordered[i : i + many]), *ordered[i + many :]]
+            return [*ordered[:i], form(ordered[i : i + many]), *ordered[i + many :]]
     return ordered

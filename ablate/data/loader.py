@@ -19,7 +19,6 @@ from ablate import devices
 from ablate.data.ahead import in_order
 from ablate.data.chosen import Chosen
 from ablate.data.draws import CENTRE, Draw, Drawer
-from ablate.data.float_table import each_image
 from ablate.streams import Streams
 
 Sampler = Callable[[int], "np.ndarray | None"]
@@ -54,6 +53,8 @@ class KeyedDL(TfmdDL):
     fetch: Fetch | None = None
     read_batch: ReadBatch | None = None
     """Makes a batch from items and draws at once, as the item-by-item path would; None where it cannot."""
+    fills: bool = True
+    """Whether the last batch may be filled up; not where an item's result depends on the others."""
 
     def keyed(
         self,
@@ -83,6 +84,7 @@ class KeyedDL(TfmdDL):
         if isinstance(made, KeyedDL) and self.streams is not None:
             made.keyed(self.streams, self.drawer, self.sampler, self.fetch).epoch = self.epoch
             made.read_batch = None if kwargs.keys() & {"after_item", "before_batch"} else self.read_batch
+            made.fills = self.fills
         return made
 
     def numbers(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
@@ -172,7 +174,7 @@ class KeyedDL(TfmdDL):
             assert self.read_batch is not None
             (positions, keys), items = chunk, self.dataset.items
             some = items.at(positions) if isinstance(items, Chosen) else [items[p] for p in positions]
-            return self.read_batch(some, self._draws(keys, epoch), labelled)
+            return self._filled(self.read_batch(some, self._draws(keys, epoch), labelled))
 
         if not threads:
             yield from map(read, chunks)
@@ -186,7 +188,22 @@ class KeyedDL(TfmdDL):
             return
         for positions, keys in self._chunks(samps):
             each = zip(positions, keys.tolist(), self._draws(keys, self.epoch), strict=True)
-            yield self.do_batch([self._item(*one) for one in each])
+            yield self._filled(self.do_batch([self._item(*one) for one in each]))
+
+    def real(self, batch: int) -> int:
+        """How many items a batch of an epoch has, without those that it is filled up with."""
+        wanted = self._wanted()
+        visited = self.n if wanted is None else len(wanted)
+        return min(self.bs, visited - batch * self.bs)
+
+    def _filled(self, batch: Any) -> Any:
+        """A smaller last batch filled up with zeros, where the device wants all batches of one shape.
+
+        Not those that are trained on, which zeros would change.
+        """
+        if self.shuffle or not self.fills or self.adapter is None or not self.adapter.fixed_shapes:
+            return batch
+        return tuple(_filled_up(part, self.bs) for part in batch)
 
     def _draws(self, keys: np.ndarray, epoch: int) -> list[Draw]:
         return [CENTRE] * len(keys) if self.drawer is None else self.drawer.draw(epoch, keys)
@@ -222,7 +239,7 @@ class SeedBatch(ItemTransform):
 
 
 class LayOut(ItemTransform):
-    """The second batch transform: the memory format that the device computes in, whatever made the batch."""
+    """The second batch transform: lays a batch out as the device computes with it, whoever made it."""
 
     order = -99
 
@@ -232,9 +249,12 @@ class LayOut(ItemTransform):
 
     def encodes(self, batch: Any) -> Any:
         adapter = self.loader.adapter
-        if adapter is None:
-            return batch
-        return each_image(batch, lambda images: images.contiguous(memory_format=adapter.memory_format))
+        return batch if adapter is None else adapter.lay_out(batch)
+
+
+def _filled_up(part: torch.Tensor, size: int) -> torch.Tensor:
+    missing = size - len(part)
+    return torch.cat([part, part.new_zeros((missing, *part.shape[1:]))]) if missing else part
 
 
 def times_before(order: np.ndarray) -> np.ndarray:

@@ -41,12 +41,13 @@ class LocalExecutor:
 
     Args:
         logs: The folder for what the processes print, one file per job.
+        device: What the jobs run on.
     """
 
-    def __init__(self, logs: Path):
+    def __init__(self, logs: Path, device: str = "cpu"):
         self.logs = logs
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(_PRELOAD)
+        self._context.set_forkserver_preload([*_PRELOAD, f"ablate.devices.{device}"])
 
     def warm_up(self) -> None:
         """Start the server now, so that its imports run beside what comes before the first job."""

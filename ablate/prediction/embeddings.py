@@ -47,11 +47,12 @@ def embeddings(network: Network, looked: Looked, place: Place, report: Report) -
     found = []
     for part in chunks(count, len(parts.items.classes), batch_size):
         learn.add_cb(counting := Counted(report, part.start, count, f"the network of {network.name}"))
-        loader = learn.dls.test_dl(parts.side("valid")[part])
+        items = parts.side("valid")[part]
+        loader = learn.dls.test_dl(items)
         with _seen_by_output(learn) as seen:
             learn.get_preds(dl=loader, reorder=False)
         learn.remove_cb(counting)
-        found += seen
+        found.append(np.concatenate(seen)[: len(items)])  # the last batch may have been filled up
     return normalised(np.concatenate(found))
 
 

@@ -147,6 +147,6 @@ class Counted(Callback):
         self.done = self.before
 
     def after_batch(self) -> None:
-        self.done += len(self.learn.xb[0])
+        self.done += len(self.learn.pred)  # of the real images
         view = f", view {self.view}" if self.view > 1 else ""
         self.report(self.done, self.total, f"images by {self.what}{view}")

@@ -84,7 +84,7 @@ def run_study(
     store.make_writable()
     device = devices.choose(device)
     with _disk_problems_told(study.folder), make_display() as display:
-        executor = LocalExecutor(study.folder / "logs")
+        executor = LocalExecutor(study.folder / "logs", device)
         if not study.seems_finished:
             executor.warm_up()  # beside what comes before the first stage
         display.say("looking at the data")

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Literal
+from typing import Any, Literal
 
 from ablate.errors import AblateError, Damaged, StageFailed, StageStopped
 from ablate.executors.local import LocalExecutor
@@ -47,7 +47,17 @@ class Run:
     begun: bool = False
     failed: dict[str, str] = field(default_factory=dict)
     mended: set[str] = field(default_factory=set)
+    notes: set[str] = field(default_factory=set)
     stopping: Callable[[], bool] = lambda: False
+
+    def told(self, message: dict[str, Any]) -> None:
+        """Show what a stage reports; what several stages say is said once."""
+        note = message.get("note")
+        if note is None:
+            self.display.report(message)
+        elif note not in self.notes:
+            self.notes.add(note)
+            self.display.note(note)
 
     @property
     def keys(self) -> list[str]:
@@ -140,7 +150,7 @@ class Run:
             for attempt in range(1 + self.recipe.study.retries):
                 try:
                     folder = self.store.workplace(stage.key) / OUT
-                    self.executor.run(self.job(stage, folder), self.display.report, self.stopping)
+                    self.executor.run(self.job(stage, folder), self.told, self.stopping)
                     if self.store.publish(stage.key):
                         self._remember(stage)
                     self.failed.pop(stage.key, None)
@@ -202,6 +212,6 @@ class Run:
         self.display.stage("preflight: one batch of every phase", 0)
         with TemporaryDirectory(prefix="ablate-") as folder:
             try:
-                self.executor.run(self.job(whole, Path(folder)), self.display.report)
+                self.executor.run(self.job(whole, Path(folder)), self.told)
             except StageFailed as error:
                 raise AblateError(str(error)) from None

@@ -50,6 +50,8 @@ class Context:
     classes: Sequence[str] = ()
     n_tabular: int = 0
     """The width of the tabular input; 0 without one."""
+    device: str = "cpu"
+    """Its name, as `ablate.devices` has it."""
 
     @property
     def size(self) -> int:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, model_validator
 
+from ablate import devices
 from ablate.techniques.base import Context, InPhases
 
 if TYPE_CHECKING:
@@ -128,6 +129,5 @@ class RandomErasing(InPhases):
         if self.mode == "rand":
             colours = rng.standard_normal((n, self.count, channels, 1, 1))
             return torch.as_tensor(colours, dtype=x.dtype).to(x.device)
-        place = "cpu" if x.device.type == "xla" else x.device  # XLA has no generators of its own
-        noise = torch.Generator(place).manual_seed(int(rng.integers(2**63)))
-        return torch.randn((n, 1, channels, height, width), generator=noise, device=place).to(x)
+        own = devices.of(x).generator(int(rng.integers(2**63)))
+        return torch.randn((n, 1, channels, height, width), generator=own, device=own.device).to(x)

@@ -24,6 +24,7 @@ class SWA(InPhases):
     """
 
     name: ClassVar[str] = "swa"
+    version: ClassVar[int] = 2
     paper: ClassVar[str] = "Izmailov et al. 2018, arXiv 1803.05407"
     exclusive: ClassVar[str] = "average the weights"
 

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from ablate import devices
 from ablate.errors import AblateError
 from ablate.techniques.base import Context, Technique
 
@@ -26,7 +27,8 @@ def missing_compiler() -> str | None:
 class TorchCompile(Technique):
     """Compile the network with torch.compile: fewer, fused kernels, after a wait before the first step.
 
-    What comes out differs in its last bits. It pays on a GPU and in long trainings alone.
+    What comes out differs in its last bits. It pays on a GPU and in long trainings alone. On XLA, which compiles
+    whole steps anyway, it is refused.
     """
 
     name: ClassVar[str] = "torch_compile"
@@ -46,5 +48,6 @@ class TorchCompile(Technique):
         from torch import _inductor
 
         # in place, so that the weights keep their names; dropout draws what it would draw uncompiled
-        model.compile(options={**_inductor.list_mode_options(self.mode), "fallback_random": True})
+        options = {**_inductor.list_mode_options(self.mode), "fallback_random": True}
+        devices.load(context.device).compile(model, options)
         return model

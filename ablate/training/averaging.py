@@ -59,11 +59,9 @@ class WeightAverage(Callback):
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange all values of the learner's network and of the other."""
+        """Exchange all values of the learner's network and of the other; nothing is copied."""
         for own, other in zip(_tensors(self.learn.model), _tensors(self.averaged), strict=True):
-            kept = own.clone()
-            own.copy_(other)
-            other.copy_(kept)
+            own.data, other.data = other.data, own.data
         self.swapped = not self.swapped
 
     def settle(self) -> None:
@@ -93,17 +91,15 @@ def _tensors(model: nn.Module) -> Iterator[torch.Tensor]:
 def move(averages: Iterable[torch.Tensor], values: Iterable[torch.Tensor], share: float) -> None:
     """Move averages towards values by a share of the way, in place; whole numbers all the way.
 
-    By the whole way, too, they are computed: a plain copy shares memory on XLA, which then is given away.
+    All are computed: what is plainly copied shares memory on XLA, which then is given away.
     """
-    floating: tuple[list[torch.Tensor], list[torch.Tensor]] = [], []
+    weight = torch.tensor([share])  # not a number: XLA takes equal ones for one input, which is another graph
     for average, value in zip(averages, values, strict=True):
         if value.is_floating_point():
-            floating[0].append(average)
-            floating[1].append(value)
+            weight = weight.to(value)
+            average.lerp_(value, weight)
         else:
-            average.copy_(value)
-    if floating[0]:
-        torch._foreach_lerp_(*floating, share)
+            average.zero_().add_(value)
 
 
 class MovingAverage(WeightAverage):
@@ -144,7 +140,8 @@ class EpochAverage(WeightAverage):
             return False
         self.updates += 1
         move(self.averaged.parameters(), self.learn.model.parameters(), 1 / self.updates)
-        move(self.averaged.buffers(), self.learn.model.buffers(), 1.0)
+        for average, value in zip(self.averaged.buffers(), self.learn.model.buffers(), strict=True):
+            average.data = value.data + 0  # computed, as in `move`
         return True
 
     def settle(self) -> None:
@@ -156,11 +153,15 @@ class EpochAverage(WeightAverage):
         learn, loader = self.learn, self.learn.dls.train
         if isinstance(loader, KeyedDL):
             loader.epoch = int(learn.epoch)
+        self._end_step()
         for number, batch in enumerate(islice(loader, int(learn.iter) + 1)):
             for callback in learn.cbs:
                 if isinstance(callback, KeyedTraining):
                     callback.seed("swa", number)
             yield batch[: learn.dls.n_inp]
-            for callback in learn.cbs:
-                if isinstance(callback, DeviceStep):
-                    callback.after_batch()
+            self._end_step()
+
+    def _end_step(self) -> None:
+        for callback in self.learn.cbs:
+            if isinstance(callback, DeviceStep):
+                callback.after_batch()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import torch
@@ -31,30 +30,10 @@ class FreezeBatchNorms(Callback):
         for norm in self.norms:
             for parameter in norm.parameters():
                 parameter.requires_grad_(False).grad = None
-            if norm.running_mean is not None and norm.running_mean.device.type == "xla":
-                vars(norm)["forward"] = partial(by_running_averages, norm)
 
     def before_train(self) -> None:
         for norm in self.norms:
             norm.eval()
-
-
-def by_running_averages(norm: Any, x: torch.Tensor) -> torch.Tensor:
-    """A batch norm in evaluation mode, step by step: XLA has no gradient for it as one operation.
-
-    Args:
-        norm: With an activation of its own, or without.
-        x: Shape (n, c, …).
-    """
-    shape = (1, -1, *(1 for _ in x.shape[2:]))
-    scale = (norm.running_var + norm.eps).rsqrt()
-    shift = -norm.running_mean * scale
-    if norm.affine:
-        scale, shift = scale * norm.weight, shift * norm.weight + norm.bias
-    x = x * scale.to(x.dtype).view(shape) + shift.to(x.dtype).view(shape)
-    for name in ("drop", "act"):
-        x = getattr(norm, name, nn.Identity())(x)
-    return x
 
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
@@ -80,20 +59,38 @@ def recompute_statistics(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -
     """Replace the running averages by plain averages over some batches; weights stay.
 
     As torch's `update_bn`, but for networks of several inputs, and only of those batch norms that are in
-    training mode: others have been frozen.
+    training mode: others have been frozen. Every batch finds the batch norms alike, and so is the same graph
+    on XLA; what it leaves is averaged on the host.
 
     Args:
         model: In training mode.
         batches: The network's inputs, batch by batch; not looked at where no batch norm is in training.
     """
     norms = [norm for norm in batch_norms(model) if norm.training and norm.track_running_stats]
-    momenta = [norm.momentum for norm in norms]
     if not norms:
         return
+    momenta = [norm.momentum for norm in norms]
+    device = next(model.parameters()).device
+    averages = [start(norm.num_features) for norm in norms for start in (torch.zeros, torch.ones)]
+    left: list[torch.Tensor] = []
+    count = 0
     for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None
-    for inputs in batches:
+        norm.momentum, norm.num_batches_tracked = 1.0, None  # each batch leaves its own statistics
+    for count, inputs in enumerate(batches, 1):
+        _take_up(averages, left, count - 1)
+        left = []
+        for norm in norms:
+            norm.running_mean = torch.zeros(norm.num_features).to(device)
+            norm.running_var = torch.ones(norm.num_features).to(device)
+            left += [norm.running_mean, norm.running_var]
         model(*inputs)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    _take_up(averages, left, count)
+    for i, (norm, momentum) in enumerate(zip(norms, momenta, strict=True)):
+        norm.running_mean, norm.running_var = (own.to(device) for own in averages[2 * i : 2 * i + 2])
+        norm.momentum, norm.num_batches_tracked = momentum, torch.tensor(count).to(device)
+
+
+def _take_up(averages: Sequence[torch.Tensor], values: Sequence[torch.Tensor], count: int) -> None:
+    """Move averages of `count - 1` values, in place, to those with one more; nothing where there are none."""
+    for average, value in zip(averages, values, strict=False):
+        average.lerp_(value.cpu(), 1 / count)

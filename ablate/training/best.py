@@ -71,7 +71,7 @@ class BestEpochs(Callback):
 
     def after_batch(self) -> None:
         if self.learn.training and self.by == "train_loss":
-            self.train_losses.append(self.learn.loss.detach().as_subclass(torch.Tensor).double())
+            self.train_losses.append(self.learn.loss.detach().as_subclass(torch.Tensor))
 
     def before_validate(self) -> None:
         self.seen: list[torch.Tensor] = []
@@ -85,12 +85,14 @@ class BestEpochs(Callback):
     def after_epoch(self) -> None:
         epoch = int(self.learn.epoch)
         if self.by == "train_loss":
-            scores = [float(torch.stack(self.train_losses).mean())] * len(self.sides)
+            scores = [float(torch.stack([loss.cpu() for loss in self.train_losses]).double().mean())] * len(
+                self.sides
+            )
         elif not self.seen:  # without validation images there is nothing to choose by but to train on
             self.chosen = [epoch] * len(self.sides)
             return
         else:
-            seen = torch.cat(self.seen).cpu().numpy().astype(np.float64)
+            seen = torch.cat([part.cpu() for part in self.seen]).numpy().astype(np.float64)
             scores = [self._score(seen[side]) for side in self.sides]
         for i, score in enumerate(scores):
             if score > self.scores[i] if self._higher else score < self.scores[i]:

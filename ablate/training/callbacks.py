@@ -10,6 +10,7 @@ import torch
 from fastai.callback.core import Callback, CancelFitException, CancelTrainException
 from fastai.callback.fp16 import MixedPrecision
 from fastai.learner import Learner
+from fastai.torch_core import apply
 
 from ablate import devices
 from ablate.data.loader import KeyedDL
@@ -39,15 +40,56 @@ class KeyedTraining(Callback):
 
 
 class DeviceStep(Callback):
-    """Tell the device that a batch is complete."""
+    """Tell the device when a batch is complete, before anybody looks at what came out of it."""
 
-    order = 100
+    order = 51  # after the recorder, whose sums are part of the step
 
     def __init__(self, device: str):
         self.device = devices.load(device)
 
+    def before_train(self) -> None:
+        self.device.settle(self.learn)
+        self.device.end_step()
+
     def after_batch(self) -> None:
         self.device.end_step()
+
+    def after_train(self) -> None:
+        self.device.end_step()
+
+    def after_validate(self) -> None:
+        self.device.end_step()
+
+
+class Results(Callback):
+    """Have predictions where the device wants their losses and metrics computed, without a batch's filling.
+
+    The forward pass is a step of its own, the same for every batch whatever is done with its predictions.
+    """
+
+    order = -100  # before all others see the predictions
+
+    def __init__(self, device: str):
+        self.device = devices.load(device)
+
+    def after_pred(self) -> None:
+        learn = self.learn
+        if learn.training:
+            return
+        learn.pred, learn.yb = self.device.results((learn.pred, learn.yb))
+        if isinstance(learn.dl, KeyedDL) and learn.dl.real(int(learn.iter)) < len(learn.xb[0]):
+            self._cut(learn.dl.real(int(learn.iter)))
+
+    def _cut(self, real: int) -> None:
+        learn = self.learn
+        learn.pred, learn.yb = _first(learn.pred, real), _first(learn.yb, real)
+        if hasattr(learn, "gather_preds") and learn.gather_preds.with_input:
+            learn.gather_preds.inputs[-1] = _first(learn.gather_preds.inputs[-1], real)
+
+
+def _first(tensors: Any, count: int) -> Any:
+    """The first rows of some tensors."""
+    return apply(lambda tensor: tensor[:count], tensors)
 
 
 class Precision(MixedPrecision):
@@ -55,13 +97,11 @@ class Precision(MixedPrecision):
 
     def __init__(self, precision: str, device: str):
         super().__init__("bf16" if precision == "bfloat16" else "fp16")
-        self.dtype, self.device_type = getattr(torch, precision), devices.load(device).torch_device().type
+        self.precision, self.device = precision, devices.load(device)
 
     def before_fit(self) -> None:
-        self.autocast = torch.autocast(self.device_type, dtype=self.dtype)
-        scaled = self.dtype is torch.float16
-        # the scaler's own device must exist even when it does nothing
-        self.learn.scaler = torch.amp.GradScaler(self.device_type if scaled else "cpu", enabled=scaled)
+        self.autocast = self.device.autocast(self.precision)
+        self.learn.scaler = self.device.scaler(self.precision)
         self.scales: list[float] = []
 
     def state_dict(self) -> dict[str, Any]:

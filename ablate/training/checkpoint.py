@@ -28,7 +28,7 @@ from ablate.training.state import load_state, save_state
 from ablate.training.weights import WEIGHTS, load_optimizer, load_weights, save_optimizer, save_weights
 
 CALLBACKS = "callbacks"
-_LAYOUT = 2
+_LAYOUT = 3
 """Raised when a checkpoint holds something else: those of another ablate are as if they were not there."""
 _FORGETFUL = {TrackerCallback: ("best", "new_best", "wait"), GradientAccumulation: ("count",)}
 """What fastai's own callbacks forget on `before_fit`."""
@@ -177,9 +177,14 @@ def _remembered(callback: Callback) -> dict[str, Any]:
 def _recorded(learn: Learner) -> dict[str, Any]:
     recorder, smooth = learn.recorder, learn.recorder.smooth_loss
     lists = {name: list(getattr(recorder, name)) for name in ("lrs", "iters")}
-    losses = torch.stack([torch.as_tensor(loss) for loss in recorder.losses])
+    losses = torch.stack([torch.as_tensor(loss).cpu() for loss in recorder.losses])
     values = [[float(value) for value in row] for row in recorder.values]
-    numbers = {"count": smooth.count, "val": smooth.val, "train_iter": learn.train_iter}
+    numbers = {
+        "count": smooth.count,
+        "val": smooth.val,
+        "latest": smooth.latest,
+        "train_iter": learn.train_iter,
+    }
     return lists | {"losses": losses, "values": values} | numbers
 
 
@@ -188,6 +193,7 @@ def _replay(learn: Learner, state: dict[str, Any]) -> None:
     recorder.lrs, recorder.iters = state["lrs"], state["iters"]
     recorder.values = [L(row) for row in state["values"]]
     recorder.losses = list(state["losses"])
-    recorder.smooth_loss.count, recorder.smooth_loss.val = state["count"], state["val"]
+    for name in ("count", "val", "latest"):
+        setattr(recorder.smooth_loss, name, state[name])
     learn.smooth_loss, learn.train_iter = recorder.smooth_loss.value, state["train_iter"]
     learn.final_record = recorder.values[-1]

@@ -68,7 +68,8 @@ def dataloaders(parts: Parts) -> DataLoaders:
     """Training and validation loaders of a phase, on its device, with all randomness keyed.
 
     Raises:
-        AblateError: There are fewer training images than one batch.
+        AblateError: There are fewer training images than one batch, or a batch does not divide by the
+            device's replicas.
     """
     batch_size = parts.phase.batch_size
     assert batch_size
@@ -79,6 +80,7 @@ def dataloaders(parts: Parts) -> DataLoaders:
     source = parts.side("train") + parts.side("valid")
     adapter = devices.load(parts.device)
     device = adapter.torch_device()
+    check_divides(batch_size, adapter.replicas)
     dls = datablock(parts).dataloaders(source, bs=batch_size, num_workers=parts.workers, device=device)
     for loader in dls.loaders:
         loader.after_batch.fs = L(adapter.batch_transforms(loader.after_batch.fs))
@@ -90,6 +92,16 @@ def dataloaders(parts: Parts) -> DataLoaders:
         read = ReadBatch(_pixels(parts), _render(parts).size, adapter.buffer, table)
         dls.train.read_batch = dls.valid.read_batch = read
     return dls
+
+
+def check_divides(batch_size: int, replicas: int) -> None:
+    """Raise an `AblateError` unless each replica gets as many images of a batch as the others."""
+    if rest := batch_size % replicas:
+        lower = [str(batch_size - rest)] if batch_size > replicas else []
+        raise AblateError(
+            f"batch_size: {batch_size} images do not divide by the {replicas} processors that share a batch; "
+            f"set it to {' or '.join([*lower, str(batch_size - rest + replicas)])}."
+        )
 
 
 def _drawer(parts: Parts) -> Drawer:

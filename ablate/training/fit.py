@@ -24,6 +24,7 @@ from ablate.techniques.base import Schedule
 from ablate.training.callbacks import StopWhenDiverged
 
 Report = Callable[[dict[str, Any]], None]
+"""Told what a stage has done: `{"done": …, "total": …}`, `{"epoch": row}`, or `{"note": sentence}`."""
 HISTORY, STEPS = "history.csv", "steps.csv"
 COLUMNS = ("epoch", "step", "loss", "lr", "lr_body", "mom")
 
@@ -65,6 +66,7 @@ class EpochLog(Callback):
         self.steps: list[dict[str, Any]] = []
 
     def before_fit(self) -> None:
+        self.fetched = 0
         self.total = self.learn.n_epoch * len(self.learn.dls.train)
 
     def before_epoch(self) -> None:
@@ -76,11 +78,18 @@ class EpochLog(Callback):
             values = (
                 int(self.learn.epoch),
                 len(self.steps),
-                self.learn.loss.detach().clone(),
+                self.learn.loss.detach(),
                 *(float(rate) for rate in (last["lr"], first["lr"], last.get("mom", math.nan))),
             )
             self.steps.append(dict(zip(COLUMNS, values, strict=True)))
             self.report({"done": len(self.steps), "total": self.total})
+
+    def after_train(self) -> None:
+        losses = self.learn.recorder.losses
+        losses[self.fetched :] = [loss.cpu() for loss in losses[self.fetched :]]  # waits for the device, once
+        for step in self.steps[self.fetched :]:
+            step["loss"] = float(step["loss"])
+        self.fetched = len(self.steps)
 
     def after_epoch(self) -> None:
         names = [str(name) for name in self.learn.recorder.metric_names[1:-1]]
@@ -103,7 +112,7 @@ class EpochLog(Callback):
     def write(self, folder: Path) -> None:
         """Write `history.csv` and `steps.csv`."""
         _write_rows(folder / HISTORY, list(self.epochs[0]) if self.epochs else ["epoch"], self.epochs)
-        _write_rows(folder / STEPS, COLUMNS, [step | {"loss": float(step["loss"])} for step in self.steps])
+        _write_rows(folder / STEPS, COLUMNS, self.steps)
 
 
 def _write_rows(path: Path, columns: Sequence[str], rows: list[dict[str, Any]]) -> None:

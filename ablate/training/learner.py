@@ -12,7 +12,7 @@ import timm
 import torch
 from fastai.callback.progress import ProgressCallback
 from fastai.data.core import DataLoaders
-from fastai.learner import Learner
+from fastai.learner import Learner, Metric
 from fastai.losses import CrossEntropyLossFlat
 from fastai.metrics import accuracy
 from fastai.optimizer import Adam
@@ -24,9 +24,11 @@ from ablate import devices
 from ablate.errors import AblateError
 from ablate.recipe.schema import Model
 from ablate.techniques import compose
-from ablate.training.callbacks import DeviceStep, KeyedTraining, MicroBatch, Precision
+from ablate.training.callbacks import DeviceStep, KeyedTraining, MicroBatch, Precision, Results
 from ablate.training.head import head_for
 from ablate.training.parts import Parts
+from ablate.training.recorded import Mean, MeanLoss, SmoothLoss
+from ablate.training.watch import WatchCompilations
 
 
 def build_learner(
@@ -61,12 +63,14 @@ def build_learner(
         splitter=compose.splitter(techniques, default_split, context),
         opt_func=optimizer,
         loss_func=compose.loss(parts.active, CrossEntropyLossFlat(), context),
-        metrics=[accuracy, *compose.metrics(parts.active, context)] if len(dls.valid) else [],
+        metrics=_metrics(parts) if len(dls.valid) else [],
         wd=parts.phase.weight_decay,
         path=folder,
         cbs=[*_own_callbacks(parts), *compose.callbacks(parts.active, context)],
     )
-    learn.recorder.valid_metrics = len(dls.valid) > 0  # fastai would record a loss that is None
+    recorder = learn.recorder
+    recorder.valid_metrics = len(dls.valid) > 0  # fastai would record a loss that is None
+    recorder.loss, recorder.smooth_loss = MeanLoss(), SmoothLoss()
     if parts.model.head:
         torch.manual_seed(whole_trial.integer("init.head"))
         learn.model[1] = head_for(learn.model[0], parts.model.head, context.n_classes)
@@ -154,8 +158,15 @@ def _no_weights(arch: str, error: Exception) -> str:
     )
 
 
+def _metrics(parts: Parts) -> list[Any]:
+    metrics = [accuracy, *compose.metrics(parts.active, parts.context)]
+    return [metric if isinstance(metric, Metric) else Mean(metric) for metric in metrics]
+
+
 def _own_callbacks(parts: Parts) -> list[Any]:
-    own: list[Any] = [KeyedTraining(parts.streams, parts.device), DeviceStep(parts.device)]
+    device = parts.device
+    own: list[Any] = [KeyedTraining(parts.streams, device), DeviceStep(device), Results(device)]
+    own.append(WatchCompilations(device, parts.phase.name, parts.active))
     if parts.phase.precision and parts.phase.precision != "float32":
         own.append(Precision(parts.phase.precision, parts.device))
     if (

@@ -18,6 +18,7 @@ from fastai.callback.mixup import reduce_loss
 from fastai.layers import NoneReduce
 from torch import Tensor
 
+from ablate import devices
 from ablate.errors import AblateError
 from ablate.streams import Streams
 
@@ -99,12 +100,28 @@ class MixBatches(Callback):
 
     def before_batch(self) -> None:
         epoch, batch = int(self.learn.epoch), int(self.learn.iter)
-        mixer = chosen(self.mixers, self._streams.generator("mix", epoch, batch))
-        rng = self._streams.generator(f"mix.{mixer.name}", epoch, batch)
         x, y = self.learn.xb[0], self.learn.yb[0]
-        mixed, partner, share = mixer.mix(x, rng)
+        one = chosen(self.mixers, self._streams.generator("mix", epoch, batch))
+        # where graphs are compiled, each mixer would be another one: there all mix, and one of them is taken
+        mixers = self.mixers if devices.of(x).fixed_shapes else [one]
+        made = [mixer.mix(x, self._streams.generator(f"mix.{mixer.name}", epoch, batch)) for mixer in mixers]
+        mixed, partner, share = taken(made, mixers.index(one))
         self.learn.xb = (mixed, *self.learn.xb[1:])
         self.learn.yb = (y, y[partner], share)
+
+
+def taken(made: Sequence[tuple[Tensor, ...]], number: int) -> tuple[Tensor, ...]:
+    """One of several results of the same shapes, by a number that is not part of the graph."""
+    if len(made) == 1:
+        return made[0]
+    at = torch.tensor([number]).to(made[0][0].device)
+    parts = []
+    for same in zip(*made, strict=True):
+        part = same[0]
+        for i, other in enumerate(same[1:], 1):
+            part = torch.where(at == i, other, part)
+        parts.append(part)
+    return tuple(parts)
 
 
 def chosen(mixers: Sequence[Mixer], rng: np.random.Generator) -> Mixer:

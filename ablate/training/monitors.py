@@ -46,7 +46,7 @@ class ValidationMetric(Metric):
     def value(self) -> float | None:
         if not self.seen:
             return None
-        columns = {name: torch.cat([part[name] for part in self.seen]).cpu().numpy() for name in self.seen[0]}
+        columns = {name: torch.cat([part[name].cpu() for part in self.seen]).numpy() for name in self.seen[0]}
         score = self.metric.score(Predicted(**columns))
         # a preflight sees one batch, which need not have all classes
         whole = len(columns["target"]) == self.expected

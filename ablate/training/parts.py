@@ -77,6 +77,7 @@ class Parts:
             train_targets=targets,
             classes=self.items.classes,
             n_tabular=len(self.table.features) if self.table else 0,
+            device=self.device,
         )
 
     def side(self, split: str) -> Chosen:

@@ -49,7 +49,7 @@ def predict(learn: Learner, parts: Parts, items: Sequence[Item], streams: Stream
         seen = loader.new(bs=size)
         drawer = Drawer(streams, view.transforms) if view.transforms else None
         seen.keyed(streams, drawer, fetch=loader.fetch)
-        seen.epoch = view.copy
+        seen.epoch, seen.fills = view.copy, not view.batch_statistics
         with batch_statistics(learn.model) if view.batch_statistics else nullcontext():
             return learn.get_preds(dl=seen, reorder=False)[0]
 

@@ -141,6 +141,7 @@ def _fit(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
     checkpoints = Checkpoints(folder.parent, best, stopping)
     start = checkpoints.start_epoch
     learn = _ready_learner(job, parts, resumes=start > 0)
+    learn.watch_compilations.tell = lambda text: report({"note": text})
     callbacks = [SeedEpochs(parts.streams), log, best, checkpoints]
     context = parts.context
     peaks = peak_rates(_rate(job, parts.phase), len(learn.opt.param_lists))
