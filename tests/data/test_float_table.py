@@ -12,7 +12,7 @@ from fastai.torch_core import TensorImage
 from fasttransform import Pipeline, Transform
 from torch import Tensor
 
-from ablate.data.float_table import FloatTable, by_table
+from ablate.data.float_table import FloatTable, in_one
 
 IMAGENET = ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
 TRAINED = ([0.4312876, 0.5123, 0.29999], [0.2117, 0.19876543, 0.3000001])
@@ -50,7 +50,7 @@ class Between(Transform):
 def test_the_bits_are_those_of_fastais_steps(stats: str | None, shape: tuple[int, int, int]):
     images = pixels(*shape)
     expected = Pipeline(steps(stats))(images)
-    (table,) = by_table(steps(stats))
+    (table,) = in_one(steps(stats), FloatTable)
     assert isinstance(table, FloatTable)
     found = table(images)
     assert type(found) is TensorImage
@@ -61,7 +61,7 @@ def test_the_bits_are_those_of_fastais_steps(stats: str | None, shape: tuple[int
 
 @pytest.mark.parametrize("stats", [None, *NORMALIZED])
 def test_what_lies_otherwise_in_memory_and_floats_go_step_by_step(stats: str | None):
-    (table,) = by_table(steps(stats))
+    (table,) = in_one(steps(stats), FloatTable)
     planes = TensorImage(plain(pixels()).contiguous())
     assert torch.equal(plain(table(planes)), plain(table(pixels())))
     floats = TensorImage(plain(pixels()).float() * 0.7)
@@ -71,7 +71,7 @@ def test_what_lies_otherwise_in_memory_and_floats_go_step_by_step(stats: str | N
 
 @pytest.mark.parametrize("stats", [None, *NORMALIZED])
 def test_decoding_gives_the_image_back(stats: str | None):
-    pipeline, reference = Pipeline(by_table(steps(stats))), Pipeline(steps(stats))
+    pipeline, reference = Pipeline(in_one(steps(stats), FloatTable)), Pipeline(steps(stats))
     decoded = pipeline.decode(pipeline(pixels()))
     assert torch.equal(plain(decoded), plain(reference.decode(reference(pixels()))))
     np.testing.assert_allclose(plain(decoded).numpy(), plain(pixels()).numpy(), atol=1)  # rounded down
@@ -80,7 +80,7 @@ def test_decoding_gives_the_image_back(stats: str | None):
 @pytest.mark.parametrize("others", [[], [Between()]])
 def test_a_table_stands_for_steps_that_follow_each_other_alone(others: list[Transform]):
     made: list[Any] = [*reversed(steps("imagenet")), *others]
-    table, *rest = by_table(made)
+    table, *rest = in_one(made, FloatTable)
     assert isinstance(table, FloatTable)
     held = [type(step) for step in table.steps]
     assert held == ([IntToFloatTensor] if others else [IntToFloatTensor, Normalize])
@@ -91,11 +91,11 @@ def test_a_table_stands_for_steps_that_follow_each_other_alone(others: list[Tran
 
 def test_transforms_without_a_conversion_are_left_in_their_order():
     made = [Normalize.from_stats(*IMAGENET, cuda=False), Between()]
-    assert by_table(made) == made[::-1]
+    assert in_one(made, FloatTable) == made[::-1]
 
 
 def test_labels_pass():
-    (table,) = by_table(steps("imagenet"))
+    (table,) = in_one(steps("imagenet"), FloatTable)
     images, labels = table((pixels(), torch.arange(3)))
     assert torch.equal(labels, torch.arange(3))
     assert images.dtype == torch.float32

@@ -11,9 +11,10 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from small_studies import Alone
 
+from ablate.devices.cpu import Cpu
 from ablate.errors import AblateError
 from ablate.prediction.asked import Asking, embed_images, nearest_images
-from ablate.prediction.embeddings import nearest, neighbours_table, normalised, write_embeddings
+from ablate.prediction.embeddings import embeddings, nearest, neighbours_table, normalised, write_embeddings
 from ablate.prediction.images import find_images
 from ablate.prediction.look import Looked
 from ablate.prediction.mean import Place, trained
@@ -86,6 +87,19 @@ def test_they_are_what_the_last_linear_layer_is_given(small: Alone):
         batch = learn.dls.valid.one_batch()[0].as_subclass(torch.Tensor)
         seen = head[:-1](body(batch)).numpy()
     assert np.allclose(seen / np.linalg.norm(seen, axis=1, keepdims=True), vectors[: len(seen)], atol=1e-5)
+
+
+def test_a_last_batch_that_is_filled_up_adds_none(small: Alone, monkeypatch: pytest.MonkeyPatch):
+    """As on XLA; nor does it count as images that are done."""
+    ensemble = find_ensemble(small.folder, "baseline")
+    looked = Looked(find_images(small.images, ensemble.data), np.arange(27))
+    network, told = ensemble.one(1, 0), list[int]()
+    found = []
+    for fixed in (False, True):
+        monkeypatch.setattr(Cpu, "fixed_shapes", fixed)
+        found.append(embeddings(network, looked, Place(), lambda done, *_: told.append(done)))
+    assert told == 2 * [6, 12, 18, 24, 27]
+    np.testing.assert_allclose(found[1], found[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["e.parquet", "e.csv", "e.npz"])

@@ -142,6 +142,30 @@ def test_each_stage_runs_once_with_its_parents_folders(run, store: Store):
     assert not list((store.root / ".locks").iterdir())
 
 
+class Telling(Executor):
+    """Every stage reports its progress, and notes."""
+
+    def __init__(self, **notes: list[str]):
+        super().__init__()
+        self.notes = notes
+
+    def run(self, job: Job, report: Callable[..., None], stopping: Callable[[], bool]) -> None:
+        report({"done": 1, "total": 2})
+        for note in self.notes.get(job.label.removeprefix("stage ").replace(" ", "_"), []):
+            report({"note": note})
+        super().run(job, report, stopping)
+
+
+def test_what_several_stages_note_is_said_once(run):
+    slow, odd = "phase one: every step is compiled anew", "phase two: xla leaves nonzero to the host"
+    made, _ = run(Telling(root=[slow, slow], a=[slow], b=[odd, slow], after_a=[odd]))
+    assert [call.args for call in made.display.note.call_args_list] == [(slow,), (odd,)]
+    assert [call.args for call in made.display.report.call_args_list] == 5 * [({"done": 1, "total": 2},)]
+    assert made.display.say.call_count == made.display.problem.call_count == 0
+    said_again, _ = run(Telling(), plan=plan_of(stage("other")))
+    assert said_again.notes == set()  # another run says it again
+
+
 def test_what_is_finished_is_not_run(run, store: Store):
     finish(store, "root")
     finish(store, "b")

@@ -10,12 +10,12 @@ import torch
 from timm.layers import BatchNormAct2d
 from torch import nn
 
+from ablate.devices.steady import by_running_averages
 from ablate.errors import AblateError
 from ablate.recipe.schema import Model, Phase
 from ablate.techniques.base import Technique
 from ablate.techniques.freeze_bn import FreezeBatchNorm
 from ablate.techniques.sam import SAM
-from ablate.training.batch_norms import by_running_averages
 from ablate.training.data import dataloaders
 from ablate.training.learner import build_learner, quiet
 

@@ -2,12 +2,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from ablate import devices
 from ablate.errors import AblateError
 from ablate.techniques import torch_compile
 from ablate.techniques.torch_compile import TorchCompile, missing_compiler
@@ -38,6 +40,17 @@ def test_the_network_is_compiled_when_it_is_called(make_parts: Callable, mode: A
     assert options.pop("fallback_random")
     assert options == torch._inductor.list_mode_options(mode)
     torch.testing.assert_close(model(x), small()(x))
+
+
+def test_the_device_compiles_it(make_parts: Callable, monkeypatch: pytest.MonkeyPatch):
+    asked: list[Any] = []
+    adapter = SimpleNamespace(compile=lambda model, options: asked.append((model, options)))
+    monkeypatch.setattr(devices, "load", lambda name: asked.append(name) or adapter)
+    context, model = make_parts(device="mps").context, small()
+    assert TorchCompile().model(model, context) is model
+    assert asked[0] == "mps"
+    assert asked[1][0] is model
+    assert asked[1][1]["fallback_random"]
 
 
 @pytest.mark.slow

@@ -1,48 +1,21 @@
-"""Small real phases: tiny timm networks on the photos of `tests/conftest.py`."""
+"""What stages are tested with: small real phases, each optimizer in turn."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
-from fastai.optimizer import SGD, Adam, Lamb, Larc, Lookahead, OptimWrapper, QHAdam, RAdam, RMSProp, ranger
+from optimizers import OPTIMIZERS
+from stages import Runner, tiny_recipe
 
 from ablate.recipe.recipe import Recipe
-from ablate.study.graph import Plan, Stage, Trial
-from ablate.study.job import Job
-from ablate.study.plan import make_plan
-from ablate.study.prepare import prepare
-from ablate.training.fit import Report
 from ablate.training.parts import Parts
-from ablate.training.stage import Stopping, run_job
 
 torch.set_num_threads(1)
-
-OPTIMIZERS: dict[str, Callable[..., Any]] = {
-    "Adam": Adam,
-    "Adam with L2": partial(Adam, decouple_wd=False),
-    "SGD": SGD,
-    "SGD with momentum": partial(SGD, mom=0.9),
-    "RMSProp": RMSProp,
-    "RMSProp with momentum": partial(RMSProp, mom=0.9),
-    "RAdam": RAdam,
-    "QHAdam": QHAdam,
-    "LAMB": Lamb,
-    "LARC": Larc,
-    "LARS": partial(Larc, clip=False),
-    "ranger": partial(ranger, k=2),
-    "Lookahead on SGD": lambda params, **rates: Lookahead(SGD(params, mom=0.9, **rates), k=4),
-    "torch AdamW": partial(OptimWrapper, opt=torch.optim.AdamW),
-    "torch AdamW, fused": partial(OptimWrapper, opt=partial(torch.optim.AdamW, fused=True)),
-    "torch AdamW, amsgrad": partial(OptimWrapper, opt=partial(torch.optim.AdamW, amsgrad=True)),
-    "torch SGD with momentum": partial(OptimWrapper, opt=partial(torch.optim.SGD, momentum=0.9)),
-}
 
 
 @pytest.fixture(params=OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
@@ -53,33 +26,8 @@ def optimizer(request: pytest.FixtureRequest) -> Callable[..., Any]:
 
 @pytest.fixture
 def recipe(photos: Path) -> Callable[..., Recipe]:
-    """Makes a recipe of two short phases, with fields overridden by dotted name.
-
-    `two_classes.csv` is the same table with the foxes among the dogs.
-    """
-    (photos / "two_classes.csv").write_text((photos / "table.csv").read_text().replace(",fox,", ",dog,"))
-
-    def make(**overrides: Any) -> Recipe:
-        values = {
-            "name": "tiny",
-            "data": {
-                "root": str(photos),
-                "table": "table.csv",
-                "split": {"column": "is_val"},
-            },
-            "model": {"arch": "test_efficientnet", "pretrained": False},
-            "size": 32,
-            "presize": 40,
-            "batch_size": 6,
-            "phases": [
-                {"name": "head", "epochs": 1, "lr": 1e-3, "freeze": True},
-                {"name": "body", "epochs": 2, "lr": [1e-4, 1e-3]},
-            ],
-            "study": {"baseline": ["normalize"], "vary": ["mixup"], "seeds": 2},
-        }
-        return Recipe.from_dict(values, {name.replace("__", "."): value for name, value in overrides.items()})
-
-    return make
+    """Makes a recipe of two short phases: `recipe(batch_size=4, study__seeds=1)`."""
+    return partial(tiny_recipe, photos)
 
 
 @pytest.fixture
@@ -93,63 +41,6 @@ def parts(recipe: Callable[..., Recipe]) -> Callable[..., Parts]:
         return dataclasses.replace(made, workers=0, device="cpu")
 
     return make
-
-
-class Runner:
-    """Runs the stages of a recipe's plan one by one, in this process, as the store would have them.
-
-    A stage's workplace is `<root>/<key>`; its files are in `out` there, its checkpoints beside that.
-    """
-
-    def __init__(self, recipe: Recipe, root: Path, workers: int = 0):
-        self.recipe, self.root, self.workers = recipe, root, workers
-        self.prepared = prepare(recipe)
-        self.plan: Plan = make_plan(recipe, self.prepared.identities, weights_hash=self.prepared.weights_hash)
-
-    def trial(self, variant: str = "baseline", seed: int = 0) -> Trial:
-        return next(t for t in self.plan.trials if (t.variant, t.seed) == (variant, seed))
-
-    def fit(self, variant: str = "baseline", phase: int = -1) -> Stage:
-        """The stage of a variant's last phase, or another."""
-        return self.plan.stages[self.trial(variant).fits[phase]]
-
-    def folder(self, key: str) -> Path:
-        return self.root / key / "out"
-
-    def job(self, stage: Stage) -> Job:
-        mean, std = self.prepared.pixels[stage.fold]
-        return Job(
-            key=stage.key,
-            label=stage.label,
-            settings=stage.settings,
-            folder=str(self.folder(stage.key)),
-            data=self.recipe.data.model_dump(mode="json"),
-            fold=stage.fold,
-            weights=stage.weights,
-            parents={parent: str(self.folder(parent)) for parent in stage.parents},
-            workers=self.workers,
-            skipped=self.prepared.without(stage.fold),
-            pixel_mean=mean,
-            pixel_std=std,
-        )
-
-    def run(self, stage: Stage, report: Report = lambda _: None, stopping: Stopping = lambda: False) -> Path:
-        """Run a stage, or go on with it, and give its folder."""
-        folder = self.folder(stage.key)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        run_job(self.job(stage), report, stopping)
-        return folder
-
-    def run_needed(self, key: str) -> Path:
-        """Run a stage and whatever it hangs on, as far as it is not there; gives its folder."""
-        for needed in self.plan.needed([key]):
-            if not (self.folder(needed) / "DONE.json").exists():
-                self.run(self.plan.stages[needed])
-        return self.folder(key)
-
-    def predictions(self, variant: str = "baseline", seed: int = 0) -> pd.DataFrame:
-        return pd.read_parquet(self.run_needed(self.trial(variant, seed).predict) / "predictions.parquet")
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ablate.data.items import load_items
 from ablate.data.splits import Fold
+from ablate.devices.cpu import Cpu
 from ablate.errors import AblateError
 from ablate.recipe.data_schema import Data
 from ablate.recipe.schema import Model, Phase
@@ -36,7 +37,7 @@ from ablate.techniques.mixup import MixUp
 from ablate.techniques.unmixed import Unmixed
 from ablate.training.data import dataloaders
 from ablate.training.learner import build_learner, quiet
-from ablate.training.mixing import MixBatches, MixedLoss, Mixer, chosen
+from ablate.training.mixing import MixBatches, MixedLoss, Mixer, chosen, taken
 from ablate.training.parts import Parts
 
 ITEMS = load_items(Data(source="digits"))
@@ -216,6 +217,65 @@ def test_further_inputs_stay_with_their_image(technique: Any):
         assert mixed.shape == x.shape
         assert torch.equal(beside, metadata)
         assert len(learn.yb) == 3
+
+
+ALL_MIXERS = [
+    CutMix(per_image=True, p=0.7),
+    CutMix(),
+    GridMask(),
+    MixUp(alpha=1.0),
+    MixUp(folded=False, partner="other"),
+    Unmixed(weight=0.5),
+]
+SETS = [[CutMix(per_image=True, place="inside", p=0.5), MixUp()], [GridMask(), CutMix(), MixUp(), Unmixed()]]
+
+
+@pytest.mark.parametrize("mixers", [*([one] for one in ALL_MIXERS), *SETS], ids=range(len(ALL_MIXERS) + 2))
+def test_where_shapes_are_fixed_the_batches_are_the_same(mixers: list[Any], monkeypatch: pytest.MonkeyPatch):
+    """There all mixers mix, so that all batches are one graph, and the results of one are taken."""
+    plain = batch_by_batch(MixBatches(mixers, Streams(0, "tune")), 150)
+    monkeypatch.setattr(Cpu, "fixed_shapes", True)
+    fixed = batch_by_batch(MixBatches(mixers, Streams(0, "tune")), 150)
+    for (mixed, targets), (expected, others) in zip(fixed, plain, strict=True):
+        assert mixed.dtype == expected.dtype
+        assert torch.equal(mixed, expected)
+        for own, other in zip(targets, others, strict=True):
+            assert own.dtype == other.dtype
+            assert torch.equal(own, other)
+
+
+def test_where_shapes_are_fixed_each_batch_runs_all_mixers(monkeypatch: pytest.MonkeyPatch):
+    ran: list[str] = []
+    for one in (CutMix, MixUp):
+        plain = one.mix
+        monkeypatch.setattr(
+            one, "mix", lambda self, x, rng, mix=plain: ran.append(self.name) or mix(self, x, rng)
+        )
+    mixing = MixBatches([CutMix(), MixUp()], Streams(0, "tune"))
+    batch_by_batch(mixing, 10)
+    assert len(ran) == 10
+    monkeypatch.setattr(Cpu, "fixed_shapes", True)
+    ran.clear()
+    batch_by_batch(mixing, 10)
+    assert ran == ["cutmix", "mixup"] * 10
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_one_of_several_results_is_taken_whole(count: int):
+    generator = torch.Generator().manual_seed(0)
+    made = [
+        (torch.randn(4, 3, 2, 2, generator=generator), torch.randperm(4, generator=generator), torch.rand(4))
+        for _ in range(count)
+    ]
+    for number, expected in enumerate(made):
+        for own, other in zip(taken(made, number), expected, strict=True):
+            assert own.dtype == other.dtype
+            assert torch.equal(own, other)
+
+
+def test_what_is_not_a_number_in_the_others_does_not_matter():
+    good, bad = (torch.ones(3),), (torch.full((3,), float("nan")),)
+    assert taken([bad, good, bad], 1)[0].tolist() == [1, 1, 1]
 
 
 def test_choices_and_draws_come_from_the_stream():

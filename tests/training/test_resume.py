@@ -1,7 +1,7 @@
 """Exact resume: whatever a fit is broken off by, and however often, what comes out is the same, byte by byte.
 
 One test runs over every registered technique, every callback with state and every optimizer. A new technique
-is tested with its defaults by being there; options worth a test of their own go into `SETTINGS`.
+is tested with its defaults by being there; options worth a test of their own go into `technique_settings.py`.
 """
 
 from __future__ import annotations
@@ -27,45 +27,12 @@ from fastai.callback.core import Callback
 from fastai.callback.tracker import EarlyStoppingCallback, ReduceLROnPlateau, TrackerCallback
 from fastai.callback.training import GradientAccumulation
 from safetensors import SafetensorError
+from technique_settings import SETTINGS, all_at_once
 
 from ablate import sealed, techniques
 from ablate.errors import AblateError, StageStopped, Terminated
-from ablate.techniques import compose
 from ablate.techniques.base import Context, Technique
 from ablate.training import checkpoint
-
-# Options of techniques to test beside the defaults, or in their place where the defaults do nothing.
-SETTINGS: dict[str, list[dict[str, Any]]] = {
-    "arcface": [{}, {"easy_margin": True, "ls_eps": 0.1}],
-    "augment": [{"flip_vert": True, "p_affine": 1.0}],
-    "bce_loss": [{}, {"sum_classes": True, "phases": ["late"]}],
-    "blurpool": [{}, {"blur_first": False}],
-    "class_weights": [{}, {"weights": [0.5, 1.0, 2.0]}],
-    "color_jitter": [{"hue": 0.1}, {"like": "tensorflow", "brightness": 0.1}],
-    "cutmix": [{}, {"per_image": True, "place": "inside", "p": 0.5, "partner": "other", "weight": 2.0}],
-    "early_stopping": [{}, {"patience": 1, "min_delta": 100.0, "monitor": "roc_auc"}],
-    "ema": [{}, {"decay": 0.5, "warmup": False, "phases": ["late"]}],
-    "fixres": [{"train_share": 0.75, "multiple": 8}],
-    "focal_loss": [{}, {"alpha": [0.5, 1.0, 2.0], "reduction": "sum"}],
-    "gridmask": [{}, {"pattern": "checkerboard"}],
-    "mixup": [
-        {},
-        {"phases": ["late"]},
-        {"folded": False, "partner": "other"},
-        {"further": {"name": "further", "epochs": 2}},
-    ],
-    "normalize": [{}, {"stats": "train"}],
-    "progressive_resizing": [{"early": {"size": 24}}],
-    "rand_augment": [{}, {"num_layers": 3, "increasing": False, "p": 1.0}],
-    "random_crop": [{"within": "square"}],
-    "random_erasing": [{}, {"mode": "pixel", "count": 2}],
-    "reduce_on_plateau": [{"patience": 1, "min_delta": 100.0}],
-    "sam": [{}, {"adaptive": True, "interval": 2}],
-    "schedule": [{"warmup": 1}, {"per": "step", "warmup": 0.5, "final_share": 0.3}],
-    "swa": [{"share": 0.6}],
-    "tile_tta": [{"rows": 1, "columns": 2, "n": 2, "transforms": "augment"}],
-    "tta": [{"n": 2, "transforms": "augment"}, {"transforms": "dihedral"}],
-}
 
 
 class PowerLoss(Exception):
@@ -339,16 +306,6 @@ def every_technique() -> Iterator[Case]:
     for name in techniques.registry():
         for number, options in enumerate(SETTINGS.get(name, [{}])):
             yield Case(f"{name} {number}" if number else name, {name: options}, TWO)
-
-
-def all_at_once() -> dict[str, dict[str, Any]]:
-    """Every technique that is registered, but those that do what one before them does alone."""
-    on: dict[str, dict[str, Any]] = {}
-    for name in techniques.registry():
-        more = on | {name: SETTINGS.get(name, [{}])[0]}
-        if compose.conflict(techniques.build(*one) for one in more.items()) is None:
-            on = more
-    return on
 
 
 EVERYTHING = Case(
