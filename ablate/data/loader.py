@@ -190,6 +190,13 @@ class KeyedDL(TfmdDL):
             each = zip(positions, keys.tolist(), self._draws(keys, self.epoch), strict=True)
             yield self._filled(self.do_batch([self._item(*one) for one in each]))
 
+    def one_batch(self) -> Any:
+        fills, self.fills = self.fills, False  # for somebody to look at
+        try:
+            return super().one_batch()
+        finally:
+            self.fills = fills
+
     def real(self, batch: int) -> int:
         """How many items a batch of an epoch has, without those that it is filled up with."""
         wanted = self._wanted()

@@ -27,8 +27,8 @@ def missing_compiler() -> str | None:
 class TorchCompile(Technique):
     """Compile the network with torch.compile: fewer, fused kernels, after a wait before the first step.
 
-    What comes out differs in its last bits. It pays on a GPU and in long trainings alone. On XLA, which compiles
-    whole steps anyway, it is refused.
+    What comes out differs in its last bits. It pays on a GPU and in long trainings alone. On XLA, which
+    compiles whole steps anyway, it is refused.
     """
 
     name: ClassVar[str] = "torch_compile"

@@ -133,10 +133,10 @@ def test_losses_metrics_and_the_best_epochs(both: Callable[..., Any], batch_size
 def test_predictions_with_all_that_fastai_gives(both: Callable[..., Any], batch_size: int):
     def work(fed: Fed) -> Any:
         got = fed.learn.get_preds(with_input=True, with_loss=True, with_decoded=True)
-        return [*got, *fed.learn.get_preds(reorder=False)]
+        return [*got, *fed.learn.get_preds(with_input=True, reorder=False)]
 
     plain, filled = both(work, batch_size=batch_size)
-    assert [len(tensor) for tensor in filled] == [6] * 7
+    assert [len(tensor) for tensor in filled] == [6] * 8
     assert torch.equal(filled[0], plain[0])
     assert_close(filled, plain)
     assert isinstance(filled[0], TensorBase)
@@ -206,11 +206,11 @@ def test_batches_made_ahead(both: Callable[..., Any]):
 
 def test_batch_statistics_are_of_real_images_alone(both: Callable[..., Any]):
     def work(fed: Fed) -> np.ndarray:
-        found = predict(fed.learn, fed.parts, fed.parts.side("valid"), PREDICTION)
-        assert fed.sizes == [3, 3]
+        found = predict(fed.learn, fed.parts, fed.parts.side("valid")[:5], PREDICTION)
+        assert fed.sizes == [3, 2]
         return found
 
-    plain, filled = both(work, techniques.build("prediction_batch_norm", {}), batch_size=5, fills=False)
+    plain, filled = both(work, techniques.build("prediction_batch_norm", {}), fills=False)
     assert np.array_equal(filled, plain)
 
 
@@ -245,6 +245,21 @@ def test_filling_is_of_zeros_and_of_the_same_types(parts: Callable[..., Any], mo
         assert torch.equal(own[:2], other)
     assert not filled[-1][1][2:].any()
     assert all(torch.equal(a, b) for a, b in zip(filled[0], plain[0], strict=True))
+
+
+def test_a_loader_that_does_not_fill_makes_others_that_do_not(parts: Callable[..., Any], monkeypatch: Any):
+    monkeypatch.setattr(Cpu, "fixed_shapes", True)
+    loader = dataloaders(parts(batch_size=4)).valid
+    assert [len(y) for _, y in loader.new()] == [4, 4]
+    loader.fills = False
+    assert [len(y) for _, y in loader.new()] == [4, 2]
+
+
+def test_a_batch_to_look_at_is_not_filled(parts: Callable[..., Any], monkeypatch: Any):
+    monkeypatch.setattr(Cpu, "fixed_shapes", True)
+    loader = dataloaders(parts(batch_size=8)).valid
+    assert len(loader.one_batch()[1]) == 6
+    assert [len(y) for _, y in loader] == [8]
 
 
 def as_tensor(number: int) -> Tensor:
