@@ -149,7 +149,7 @@ class Xla:
         return tensor
 
     def _gather(self, tensor: Any) -> Any:
-        """The same as a whole on each replica, as part of the step; fetching parts compiles a graph each time."""
+        """The whole on each replica, as part of the step; fetching parts compiles a graph each time."""
         whole = tensor.as_subclass(torch.Tensor) + 0
         spmd.mark_sharding(whole, self.mesh, (None,) * tensor.ndim)
         return whole
@@ -165,7 +165,7 @@ def _prepare() -> None:
 
 
 def _to_be_moved(storage: Any, location: str) -> Any:
-    """For `torch.load` to an XLA device, which has no storages: tensors are read on the host and then moved."""
+    """For `torch.load` to an XLA device, which has no storages: tensors are read on the host, then moved."""
     return storage if location.startswith("xla") else None
 
 

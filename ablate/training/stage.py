@@ -143,11 +143,7 @@ def _fit(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
     learn = _ready_learner(job, parts, resumes=start > 0)
     learn.watch_compilations.tell = lambda text: report({"note": text})
     callbacks = [SeedEpochs(parts.streams), log, best, checkpoints]
-    context = parts.context
-    peaks = peak_rates(_rate(job, parts.phase), len(learn.opt.param_lists))
-    rates = compose.rates(parts.active, peaks, context)
-    schedule = compose.schedule(parts.active, context)
-    finite = fit_phase(learn, parts.phase, rates, callbacks, start, schedule)
+    finite = _train(learn, parts, _rate(job, parts.phase), callbacks, start)
     if checkpoints.stopped:
         raise StageStopped(f"{job.label}: stopped after epoch {int(learn.epoch) + 1}.")
     log.write(folder)
@@ -161,6 +157,15 @@ def _fit(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
     checkpoints.keep_best(folder, last)
     best.write(folder, last)
     return Done("ok", seconds)
+
+
+def _train(
+    learn: Learner, parts: Parts, rate: float | list[float], callbacks: list[Any], start: int = 0
+) -> bool:
+    """`fit_phase` with the rates and the schedule that a phase's techniques make of a rate."""
+    context = parts.context
+    rates = compose.rates(parts.active, peak_rates(rate, len(learn.opt.param_lists)), context)
+    return fit_phase(learn, parts.phase, rates, callbacks, start, compose.schedule(parts.active, context))
 
 
 def _find(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
@@ -200,7 +205,9 @@ def _preflight(job: Job, folder: Path, report: Report, stopping: Stopping) -> Do
         parts = build_parts(job, settings)
         learn = quiet(build_learner(parts, dataloaders(parts), initial=done == 1, folder=folder))
         try:
-            learn.fit(1, cbs=SingleBatch())
+            # at the rates of training: on XLA, numbers that are equal by chance make another graph
+            rate = 1e-3 if parts.phase.lr == "find" else parts.phase.lr
+            _train(learn, parts, _spread(rate, parts.phase), [SingleBatch()])
         except Exception as error:
             if is_out_of_memory(error):
                 raise AblateError(out_of_memory(settings["phase"])) from error
@@ -211,14 +218,18 @@ def _preflight(job: Job, folder: Path, report: Report, stopping: Stopping) -> Do
 
 def _rate(job: Job, phase: Phase) -> float | list[float]:
     found = job.settings["lr_from"]
+    rate: float | list[float]
     if found is not None:
         rate = float(json.loads(sealed.read(Path(job.parents[found]), RATE))["lr"])
-    elif isinstance(phase.lr, list):
-        return phase.lr
     else:
         assert phase.lr != "find"
         rate = phase.lr
-    return rate if phase.lr_spread == 1 else [rate / phase.lr_spread, rate]
+    return _spread(rate, phase)
+
+
+def _spread(rate: float | list[float], phase: Phase) -> float | list[float]:
+    """A rate over the layers, as far as the phase says and the rate does not."""
+    return rate if isinstance(rate, list) or phase.lr_spread == 1 else [rate / phase.lr_spread, rate]
 
 
 def is_out_of_memory(error: BaseException) -> bool:

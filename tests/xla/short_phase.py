@@ -55,7 +55,7 @@ def noisy_photos(root: Path) -> Path:
 def short_run(
     photos: Path, root: Path, device: str, on: Mapping[str, dict[str, Any]], **fields: Any
 ) -> Runner:
-    """A run of 20 steps of `test_tiny` with some techniques on, without dropout: devices draw it by themselves.
+    """A run of 20 steps of `test_tiny` with some techniques on; no dropout, which devices draw by themselves.
 
     Args:
         photos: Those of `noisy_photos`.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -51,33 +49,6 @@ from ablate.training.stage import run_job
 pytestmark = pytest.mark.xla
 
 DIGITS = load_items(Data(source="digits"))
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> None:
-    torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="module")
-def xla() -> Any:
-    """The adapter, on XLA's CPU backend unless the environment has a TPU."""
-    os.environ.setdefault("PJRT_DEVICE", "CPU")
-    return devices.load("xla")
-
-
-@pytest.fixture
-def compiled(xla: Any) -> Iterator[Callable[[], int]]:
-    """How many graphs have been compiled since the test began."""
-    from torch_xla.debug import metrics
-
-    metrics.clear_all()
-
-    def count() -> int:
-        data = metrics.metric_data("CompileTime")
-        return data[0] if data else 0
-
-    yield count
-    metrics.clear_all()
 
 
 class NoDropout(Technique):
@@ -159,7 +130,7 @@ def test_mixing_is_that_of_the_cpu(technique: MixingTechnique, xla: Any):
 
 
 @pytest.mark.parametrize("technique", MIXING[:-1], ids=lambda technique: technique.name)
-def test_every_draw_is_the_same_graph(technique: MixingTechnique, xla: Any, compiled: Callable[[], int]):
+def test_every_draw_is_the_same_graph(technique: MixingTechnique, xla: Any, graphs: Any):
     rng = np.random.default_rng(0)
     counts, totals = [], set()
     images = torch.rand(4, 3, 16, 16 + MIXING.index(technique))  # a size whose graph no other has compiled
@@ -169,14 +140,14 @@ def test_every_draw_is_the_same_graph(technique: MixingTechnique, xla: Any, comp
         total = mixed[0].sum() + share[0]
         xla.end_step()
         totals.add(float(total.cpu()))
-        counts.append(compiled())
+        counts.append(graphs.compiled)
     assert len(totals) > 4
     assert counts[0] > 0
     assert counts[-1] == counts[1]
 
 
 @pytest.mark.parametrize("mode", ["const", "rand", "pixel"])
-def test_erasing_is_that_of_the_cpu_and_one_graph(mode: Any, xla: Any, compiled: Callable[[], int]):
+def test_erasing_is_that_of_the_cpu_and_one_graph(mode: Any, xla: Any, graphs: Any):
     technique, images = RandomErasing(p=0.7, mode=mode, count=2), torch.rand(16, 3, 20, 24)
     counts = []
     for seed in range(6):
@@ -186,7 +157,7 @@ def test_erasing_is_that_of_the_cpu_and_one_graph(mode: Any, xla: Any, compiled:
         )
         xla.end_step()
         torch.testing.assert_close(there.cpu(), here, rtol=0, atol=1e-6)
-        counts.append(compiled())
+        counts.append(graphs.compiled)
     assert counts[0] > 0
     assert counts[-1] == counts[1]
 
@@ -218,14 +189,6 @@ def test_predictions_agree_with_the_cpu(xla: Any):
         predictions.append(predict(learn, own, own.side("valid"), Streams(0, "predict")))
     assert predictions[1].shape == (96, 10)
     np.testing.assert_allclose(*predictions, atol=1e-4)
-
-
-def test_a_step_compiles_nothing_new_after_the_first_ones(xla: Any, compiled: Callable[[], int]):
-    counts: list[int] = []
-    own = parts("xla", Small(), Normalize(), Augment(), MixUp(), LabelSmoothing(), epochs=3)
-    trained(own, 1e-3, lambda report: counts.append(compiled()))
-    assert counts[-1] > 0
-    assert counts[-1] == counts[len(counts) // 2]
 
 
 def test_dropout_is_keyed(xla: Any):

@@ -1,4 +1,4 @@
-"""What a phase costs after others in the same process: its new shapes, and nothing that was compiled before."""
+"""What a phase costs after others in the same process: its own shapes, and nothing from before."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.xla
 MOST = 5
 """Graphs of a phase, validation included."""
 SETTLING = 1
-"""What weights and optimizer start from is held as long as whatever ran before holds it: that graph is small."""
+"""The small graph before the first step goes by which tensors Python holds, others of the process too."""
 
 
 def counting() -> Callable[[Callable[[], Any]], int]:

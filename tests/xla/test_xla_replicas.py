@@ -32,7 +32,7 @@ CLOSE = 1e-4
 
 
 class Rising(Technique):
-    """Every batch goes from its darkest photo to its brightest: each device's part looks unlike the others."""
+    """Every batch goes from its darkest photo to its brightest: each device gets photos of another kind."""
 
     name: ClassVar[str] = "rising"
 
@@ -59,7 +59,7 @@ def know() -> None:
 def run_on(
     count: int, photos: Path, root: Path, on: Mapping[str, dict[str, Any]], device: str = "xla"
 ) -> dict[str, Any]:
-    """Train on a number of devices; what came of it, what was compiled after each step, and what fell back."""
+    """Train on a number of devices; what came of it, what each step compiled, and what fell back."""
     os.environ["CPU_NUM_DEVICES"] = str(count)
     from backend import Graphs, prepare
 
