@@ -34,7 +34,9 @@ def ascent(
     norm = torch.stack([one.norm() for one in scaled]).norm()
     steps = [w.abs() * one if adaptive else one for w, one in zip(weights, scaled, strict=True)]
     moves = norm.isfinite() & (norm > 0)
-    length = rho / torch.where(moves, norm, 1)
+    # not a plain number: XLA takes those that are equal for one input, here 1 - momentum, in some steps
+    distance = torch.tensor([rho]).to(norm)[0]
+    length = torch.where(moves, norm, 1).reciprocal() * distance
     return [torch.where(moves, step * length, 0) for step in steps]
 
 
