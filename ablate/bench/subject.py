@@ -95,7 +95,7 @@ def make_subject(
         recipe: The recipe.
         phase: Which phase; default the last.
         on: Techniques that are on beside the baseline's.
-        device: cpu, cuda, xla or auto.
+        device: cpu, cuda, mps, xla or auto.
         threads: Torch threads; default all cores.
         workers: Loader threads; default as in a run.
         progress: Told how many of the sample's images have been decoded.

@@ -57,7 +57,7 @@ class Facts:
     """What else the advice depends on.
 
     Args:
-        device: cpu, cuda or xla.
+        device: cpu, cuda, mps or xla.
         cores: Of this machine.
         workers: Loader threads, or processes.
         size: The images' side.

@@ -1,4 +1,7 @@
-"""What differs between cpu, cuda, mps and xla, one adapter each; nothing else asks which device it is."""
+"""What differs between cpu, cuda, mps and xla, one adapter each; nothing else asks which device it is.
+
+`found` says which there are and which to use, `doctor` whether they work.
+"""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Asking:
     """How something is asked, the same for everything that can be.
 
     Args:
-        device: cpu, cuda, xla or auto.
+        device: cpu, cuda, mps, xla or auto.
         threads: Torch threads; default as they are.
         workers: Loader threads; default by cores.
         skip_bad: Whether images that cannot be used are left out; else they are an error.

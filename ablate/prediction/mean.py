@@ -33,7 +33,7 @@ class Place:
     """Where networks run; changes nothing but speed, and last bits.
 
     Args:
-        device: cpu, cuda, xla.
+        device: cpu, cuda, mps, xla.
         threads: Torch threads; None leaves them as they are.
         workers: Loader threads.
     """

@@ -61,7 +61,7 @@ def run_study(
         recipe: The recipe.
         out: The folder that studies are in; default `ABLATE_OUT`, else `runs`.
         quick: A smoke run: a few images, one epoch a phase, under another name.
-        device: cpu, cuda, xla or auto.
+        device: cpu, cuda, mps, xla or auto.
         threads: Torch threads; default what the study was begun with, else all cores. On the CPU they are
             part of every result.
         workers: Loader threads; default by cores. They change no result.
