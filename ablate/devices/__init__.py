@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from ablate.devices.found import NAMES, choose, identity
+from ablate.devices.found import NAMES, choose, choose_for_plan, identity
 
-__all__ = ["NAMES", "Device", "choose", "identity", "load", "of"]
+__all__ = ["NAMES", "Device", "choose", "choose_for_plan", "identity", "load", "of"]
 
 
 class Device(Protocol):

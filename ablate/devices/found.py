@@ -62,14 +62,22 @@ def choose(name: str) -> str:
     Raises:
         AblateError: There is no such device, or xla is asked for and cannot be used here.
     """
-    if name not in NAMES:
-        raise AblateError(f"--device {name}: there is no such device; take one of {', '.join(NAMES)}.")
-    if name == "auto":
-        return _first()
+    device = choose_for_plan(name)
     obstacle = xla_obstacle() if name == "xla" else None
     if obstacle:
         raise AblateError(f"--device xla: {obstacle.what}; {obstacle.mend}.")
-    return name
+    return device
+
+
+def choose_for_plan(name: str) -> str:
+    """The device to plan for: one that is asked for by name need not be on this machine.
+
+    Raises:
+        AblateError: There is no such device.
+    """
+    if name not in NAMES:
+        raise AblateError(f"--device {name}: there is no such device; take one of {', '.join(NAMES)}.")
+    return _first() if name == "auto" else name
 
 
 def _first() -> str:

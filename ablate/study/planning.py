@@ -65,7 +65,7 @@ def plan_study(
         recipe = with_seeds(recipe, looks[-1])
     prepared = prepare(recipe, quick=quick, look=False, presizes=presizes_of(recipe), progress=Told())
     threads = threads or Study(out_folder(out) / recipe.name).threads or available_cores()
-    plan = plan_prepared(recipe, prepared, devices.choose(device), threads, share=share)
+    plan = plan_prepared(recipe, prepared, devices.choose_for_plan(device), threads, share=share)
     numbers = plan_numbers(recipe, plan, prepared) | left_numbers(plan, Store(store_root(out)))
     numbers["cache_bytes"] = prepared.cache_bytes
     if looks:

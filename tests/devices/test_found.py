@@ -132,6 +132,18 @@ def test_xla_without_torch_xla(machine: Machine):
     assert "torch_xla is not installed; in an environment of its own run `pip install 'ablate[xla]'`" in told
 
 
+def test_a_plan_may_be_for_another_machine(machine: Machine):
+    assert [found.choose_for_plan(name) for name in ("cpu", "cuda", "mps", "xla")] == [
+        "cpu",
+        "cuda",
+        "mps",
+        "xla",
+    ]
+    assert found.choose_for_plan("auto") == found.choose("auto")
+    with pytest.raises(AblateError, match="--device tpu: there is no such device"):
+        found.choose_for_plan("tpu")
+
+
 def test_xla_with_a_torch_that_does_not_fit(machine: Machine):
     machine.tpu()
     machine.versions["torch"] = "2.15.0"

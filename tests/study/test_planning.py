@@ -103,6 +103,15 @@ def test_set_and_quick() -> None:
     assert quick["train_images"] <= 64
 
 
+def test_a_tpu_is_planned_for_without_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PJRT_DEVICE", raising=False)
+    _, here = plan_study(Recipe.load(DIGITS), device="cpu")
+    numbers, there = plan_study(Recipe.load(DIGITS), device="xla")
+    assert numbers["trials"] == len(here.trials)
+    assert not {*here.stages} & {*there.stages}
+    assert all(one.settings["device"] == {"class": "xla"} for one in there.stages.values())
+
+
 def test_the_digits_need_no_look() -> None:
     _, plan = plan_study(Recipe.load(DIGITS), device="cpu", threads=1)
     assert plan.data_known
