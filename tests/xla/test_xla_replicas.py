@@ -57,7 +57,7 @@ def know() -> None:
 
 
 def run_on(
-    count: int, photos: Path, root: Path, on: Mapping[str, dict[str, Any]], device: str = "xla"
+    count: int, photos: Path, root: Path, on: Mapping[str, dict[str, Any]], device: str = "xla", **fields: Any
 ) -> dict[str, Any]:
     """Train on a number of devices; what came of it, what each step compiled, and what fell back."""
     os.environ["CPU_NUM_DEVICES"] = str(count)
@@ -65,7 +65,7 @@ def run_on(
 
     adapter = prepare()
     know()
-    graphs, made = Graphs(), short_run(photos, root / f"{device} {count}", device, on)
+    graphs, made = Graphs(), short_run(photos, root / f"{device} {count}", device, on, **fields)
     compiled: list[int] = []
     (fit,) = made.trial().fits
     made.run(made.plan.stages[fit], lambda message: compiled.append(graphs.compiled))
@@ -100,6 +100,16 @@ def test_devices_agree(on: dict[str, Any], tmp_path: Path):
     counts = four["compiled"]
     assert 2 <= counts[-1] <= MOST, counts
     assert len(set(counts[STEPS // 4 + 1 : -1])) == 1, counts  # nothing new after the first epoch
+    assert four["fallbacks"] == {}
+
+
+def test_devices_agree_in_micro_batches(tmp_path: Path):
+    photos, on = noisy_photos(tmp_path / "photos"), {"normalize": {}, "mixup": {}}
+    one, four = (
+        separately(run_on, count, photos, tmp_path, on, micro_batch=BATCH // 2) for count in (1, DEVICES)
+    )
+    np.testing.assert_allclose(four["losses"], one["losses"], rtol=0, atol=CLOSE)
+    assert four["compiled"][-1] <= MOST
     assert four["fallbacks"] == {}
 
 
