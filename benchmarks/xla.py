@@ -37,6 +37,7 @@ from statistics import median
 from typing import Any
 
 from ablate.devices.found import tpu_chips
+from ablate.study.machine import processor
 
 HERE = Path(__file__).parent / "peers"
 TRAIN, VALID = 320, 80
@@ -191,15 +192,6 @@ def told(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def cpu() -> str:
-    """The processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.machine()
-
-
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -223,8 +215,8 @@ def main() -> None:
     packages = ", ".join(f"{name} {number}" for name, number in last["versions"].items())
     print(
         f"\nXLA's {backend} backend; {TRAIN} and {VALID} {photos}, batches of 32; "
-        f"{len(os.sched_getaffinity(0))} cores of {cpu()}; load {os.getloadavg()[0]:.1f}; "
-        f"Python {platform.python_version()}, {packages}."
+        f"{len(os.sched_getaffinity(0))} cores of {processor() or platform.machine()}; "
+        f"load {os.getloadavg()[0]:.1f}; Python {platform.python_version()}, {packages}."
     )
 
 

@@ -53,10 +53,14 @@ def compute_all(device: str) -> None:
 def by_running_averages(norm: Any, x: torch.Tensor) -> torch.Tensor:
     """A batch norm in evaluation mode, step by step: XLA has no gradient for it as one operation.
 
+    One that goes by each batch's statistics has a gradient, and stays as it is.
+
     Args:
         norm: With an activation of its own, or without.
         x: Shape (n, c, …).
     """
+    if norm.running_mean is None:
+        return type(norm).forward(norm, x)
     shape = (1, -1, *(1 for _ in x.shape[2:]))
     scale = (norm.running_var + norm.eps).rsqrt()
     shift = -norm.running_mean * scale

@@ -27,7 +27,7 @@ def machine() -> dict[str, Any]:
     """`platform`, `cpu`, `cores`, `memory` in bytes (None where unknown) and `gpus` by name."""
     return {
         "platform": platform.platform(),
-        "cpu": _cpu() or platform.processor() or platform.machine(),
+        "cpu": processor() or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "memory": _memory(),
         "gpus": _gpus(),
@@ -42,7 +42,8 @@ def _known(path: Path) -> list[dict[str, Any]]:
     return known if isinstance(known, list) else []
 
 
-def _cpu() -> str:
+def processor() -> str:
+    """The processor's name, empty where it cannot be told."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

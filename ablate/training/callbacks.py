@@ -77,11 +77,13 @@ class Results(Callback):
         if learn.training:
             return
         learn.pred, learn.yb = self.device.results((learn.pred, learn.yb))
-        if isinstance(learn.dl, KeyedDL) and learn.dl.real(int(learn.iter)) < len(learn.xb[0]):
+        if isinstance(learn.dl, KeyedDL):
             self._cut(learn.dl.real(int(learn.iter)))
 
     def _cut(self, real: int) -> None:
         learn = self.learn
+        if real == len(learn.xb[0]):
+            return
         learn.pred, learn.yb = _first(learn.pred, real), _first(learn.yb, real)
         if hasattr(learn, "gather_preds") and learn.gather_preds.with_input:
             learn.gather_preds.inputs[-1] = _first(learn.gather_preds.inputs[-1], real)

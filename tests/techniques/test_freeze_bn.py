@@ -94,3 +94,12 @@ def test_step_by_step_it_is_torchs_and_timms(affine: bool, shape: tuple[int, ...
     norm(torch.randn(shape) * 3 + 1)
     x = torch.randn(shape)
     torch.testing.assert_close(by_running_averages(norm, x), norm.eval()(x.clone()))
+
+
+@pytest.mark.parametrize("tracks", [True, False])
+def test_without_running_averages_it_goes_by_the_batch(tracks: bool) -> None:
+    """As where it never had them, or where prediction takes them away for a while."""
+    norm = nn.BatchNorm2d(6, track_running_stats=tracks).eval()
+    norm.running_mean = norm.running_var = None
+    x = torch.randn(4, 6, 5, 3, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(by_running_averages(norm, x), norm(x))
