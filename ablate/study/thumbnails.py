@@ -29,14 +29,19 @@ def write_thumbnails(folder: Path, items: Sequence[Item]) -> None:
         folder: The study's, with its tables and effects.
         items: All items of the study.
     """
-    wanted = set(changed_items(StudyFiles.read(folder)))
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    wanted, place = set(changed_items(StudyFiles.read(folder))), folder / FOLDER
     index = {}
     for item in items:
-        if item.id in wanted and _write(item, folder / FOLDER / f"{item.number:07d}.jpg"):
+        if item.id in wanted and _write(item, place / f"{item.number:07d}.jpg"):
             index[item.id] = f"{item.number:07d}.jpg"
-    if index:
-        replace_file(folder / FOLDER / INDEX, lambda path: path.write_text(json.dumps(index, indent=1)))
+    if not index:
+        shutil.rmtree(place, ignore_errors=True)
+        return
+    replace_file(place / INDEX, lambda path: path.write_text(json.dumps(index, indent=1)))
+    # those of before go last: whoever reads meets a whole set, and so does another process that writes the same
+    for path in place.glob("*.jpg"):
+        if path.name not in index.values():
+            path.unlink(missing_ok=True)
 
 
 def _write(item: Item, path: Path) -> bool:

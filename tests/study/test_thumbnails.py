@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -66,6 +68,32 @@ def test_those_of_before_go(study: Path):
     write_thumbnails(study, [Item(7, "b", pixels, 0), Item(8, "c", pixels, 0)])
     write_thumbnails(study, [Item(9, "b", pixels, 0)])
     assert {path.name for path in (study / "thumbnails").iterdir()} == {"index.json", "0000009.jpg"}
+
+
+def test_two_processes_may_write_the_same_and_a_reader_meets_a_whole_set(study: Path, monkeypatch):
+    pixels = np.zeros((8, 8), dtype=np.uint8)
+    before = [Item(7, "b", pixels, 0), Item(8, "c", pixels, 0)]
+    after = [Item(8, "b", pixels, 0), Item(9, "c", pixels, 0)]
+    write_thumbnails(study, before)
+    save, met = Image.Image.save, []
+
+    def meanwhile(self: Image.Image, *args: Any, **options: Any) -> None:
+        """Another process writes all of it between any two steps of this one, which then saves a picture."""
+        met.append(all((study / "thumbnails" / name).is_file() for name in index_of(study).values()))
+        with monkeypatch.context() as other:
+            other.setattr(Image.Image, "save", save)
+            other.setattr(os, "getpid", lambda: 1)
+            write_thumbnails(study, after)
+        save(self, *args, **options)
+
+    monkeypatch.setattr(Image.Image, "save", meanwhile)
+    write_thumbnails(study, after)
+    assert met == [True, True]
+    assert {path.name for path in (study / "thumbnails").iterdir()} == {
+        "index.json",
+        "0000008.jpg",
+        "0000009.jpg",
+    }
 
 
 def test_a_run_keeps_thumbnails_and_a_report_without_images_still_shows_them(copy_of: Study):
