@@ -22,6 +22,10 @@ class AblateError(Exception):
     def __str__(self) -> str:
         return self.message
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in the place of a traceback."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @dataclass(frozen=True)
 class Place:
@@ -40,6 +44,10 @@ class RecipeError(AblateError):
 
 class StageFailed(AblateError):
     """A stage that ended with an error; the message says which, why, and where its log lies."""
+
+
+class StageLost(StageFailed):
+    """A stage whose process, worker or node has gone, through no fault of its own."""
 
 
 class StageStopped(AblateError):

@@ -74,9 +74,8 @@ def svg(figure: Figure, transparent: bool = False) -> str:
     out = StringIO()
     settings = {"svg.hashsalt": "ablate", "svg.fonttype": "none"}
     with matplotlib.rc_context(settings), warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="Glyph"
-        )  # the browser has the letters that are missing here
+        # the browser has the letters that are missing here
+        warnings.filterwarnings("ignore", message="Glyph")
         figure.savefig(out, format="svg", metadata={"Date": None}, transparent=transparent)
     return out.getvalue()
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pandas as pd
-from markupsafe import Markup, escape
+from rich.table import Table
 
 from ablate.analysis.names import shown_in, title
 from ablate.analysis.wording import interval, signed
+from ablate.notebook_html import to_html
 
 
 class EffectsTable(pd.DataFrame):
@@ -22,35 +23,23 @@ class EffectsTable(pd.DataFrame):
         return pd.DataFrame
 
     def _repr_html_(self) -> str:
-        parts = [_table(pd.DataFrame(self), metric) for metric in dict.fromkeys(self["metric"])]
-        return str(Markup("<div>{}</div>").format(Markup("").join(parts) if parts else "no comparison"))
+        tables = [_table(pd.DataFrame(self), metric) for metric in dict.fromkeys(self["metric"])]
+        return to_html(*tables) if tables else to_html("no comparison")
 
 
-def _table(effects: pd.DataFrame, metric: str) -> Markup:
+def _table(effects: pd.DataFrame, metric: str) -> Table:
     rows = effects[effects["metric"] == metric]
     primary = bool(rows["primary"].any())
     unit = shown_in(metric)[1]
-    heading = f"Effects on {title(metric)}" + ("" if primary else " (exploratory)")
-    header = (
-        "comparison",
-        f"difference, {unit}" if unit else "difference",
-        "interval",
-        "seeds",
-        "verdict",
-    )
-    head = Markup("").join(Markup("<th>{}</th>").format(cell) for cell in header)
-    body = Markup("").join(
-        Markup("<tr>{}</tr>").format(Markup("").join(Markup("<td>{}</td>").format(cell) for cell in cells))
-        for cells in (
-            (
-                row["contrast"],
-                signed(row["effect"], metric),
-                interval(row["ci_low"], row["ci_high"], metric),
-                row["n_seeds"],
-                row["verdict"] + (" (exploratory)" if primary and not row["primary"] else ""),
-            )
-            for row in rows.to_dict("records")
+    difference = f"difference, {unit}" if unit else "difference"
+    table = Table("comparison", difference, "interval", "seeds", "verdict")
+    table.title = f"Effects on {title(metric)}" + ("" if primary else " (exploratory)")
+    for row in rows.to_dict("records"):
+        table.add_row(
+            row["contrast"],
+            signed(row["effect"], metric),
+            interval(row["ci_low"], row["ci_high"], metric),
+            str(row["n_seeds"]),
+            row["verdict"] + (" (exploratory)" if primary and not row["primary"] else ""),
         )
-    )
-    table = Markup("<table><caption>{}</caption><thead><tr>{}</tr></thead><tbody>{}</tbody></table>")
-    return table.format(escape(heading), head, body)
+    return table

@@ -39,8 +39,16 @@ def write_report(folder: Path) -> None:
 
 def markdown(study: StudyFiles) -> str:
     """The report in short, for a pull request: the answer, the table, what the intervals mean."""
-    paragraphs = [
-        f"# {study.plan['name']}: which changes help?",
+    link = "Everything else, and how to repeat it: [report.html](report.html)."
+    *paragraphs, intervals = findings(study)
+    last = " ".join(part for part in (intervals, link) if part)
+    title = f"# {study.plan['name']}: which changes help?"
+    return "\n\n".join([title, *filter(None, paragraphs), last]) + "\n"
+
+
+def findings(study: StudyFiles) -> list[str]:
+    """The report in short, as paragraphs of Markdown; those that there is nothing to say in are empty."""
+    return [
         "**This is a `--quick` smoke run on a fraction of the data and epochs. It is no result.**"
         if study.plan.get("quick")
         else "",
@@ -55,9 +63,8 @@ def markdown(study: StudyFiles) -> str:
         _effects(study),
         _unequal_epochs(study),
         sections.test_score(study),
-        _intervals(study) + "Everything else, and how to repeat it: [report.html](report.html).",
+        _intervals(study),
     ]
-    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph) + "\n"
 
 
 def _effects(study: StudyFiles) -> str:
@@ -84,7 +91,7 @@ def _intervals(study: StudyFiles) -> str:
         return ""
     return (
         f"An interval is about new images and new seeds, with {study.confidence_name}, given this training "
-        "split; `undecided` does not mean that there is no effect. "
+        "split; `undecided` does not mean that there is no effect."
     )
 
 

@@ -44,6 +44,8 @@ def phase_problems(recipe: RecipeFields, phases: list[Phase], variant: str) -> l
                     "batch is a part of a batch.",
                 )
             )
+        if batch_size % recipe.devices:
+            problems.append(_shares(recipe, phase, batch_size, where))
     if phases[-1].size != recipe.size:
         last = phases[-1]
         problems.append(
@@ -54,6 +56,30 @@ def phase_problems(recipe: RecipeFields, phases: list[Phase], variant: str) -> l
             )
         )
     return problems
+
+
+def device_problems(recipe: RecipeFields, device: str) -> list[Problem]:
+    """What is wrong with a recipe on the device that it is planned for."""
+    if recipe.devices == 1 or device in ("cpu", "cuda"):
+        return []
+    why = {
+        "xla": "a stage uses all TPU cores of its machine by itself",
+        "mps": "a Mac has one GPU",
+    }
+    return [
+        Problem(("devices",), f"is {recipe.devices}, which is for --device cuda: {why[device]}; write 1.")
+    ]
+
+
+def _shares(recipe: RecipeFields, phase: Phase, batch_size: int, where: str) -> Problem:
+    """A batch that its devices cannot share equally."""
+    lower = batch_size - batch_size % recipe.devices
+    sizes = [str(size) for size in (lower, lower + recipe.devices) if size]
+    return Problem(
+        ("devices",),
+        f"is {recipe.devices}, and the batches of {batch_size} images in phase {phase.name}{where} do not "
+        f"divide by it; set batch_size to {' or '.join(sizes)}.",
+    )
 
 
 def _phase_location(recipe: RecipeFields, phase: Phase) -> tuple[Location, str]:

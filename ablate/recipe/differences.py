@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ablate import techniques
+from ablate.errors import AblateError
 from ablate.recipe.schema import RecipeFields
 
 _LONGEST = 60
@@ -23,7 +24,7 @@ def complete(*recipes: dict[str, Any]) -> list[dict[str, Any]]:
         checked = [RecipeFields.model_validate(values) for values in recipes]
         named = list(dict.fromkeys(name for recipe in checked for name in recipe.techniques))
         return [_filled(recipe, named) for recipe in checked]
-    except ValidationError:
+    except (ValidationError, AblateError):
         return list(recipes)
 
 
@@ -35,8 +36,8 @@ def _filled(recipe: RecipeFields, named: Iterable[str]) -> dict[str, Any]:
         if path and "://" not in path:  # a recipe that is loaded from a file has them absolute
             filled[section][key] = os.path.abspath(os.path.expanduser(path))
     for name in named:
-        if name in techniques.registry():
-            technique = techniques.build(name, recipe.techniques.get(name))
+        if name in techniques.known(recipe.technique_sources):
+            technique = techniques.build(name, recipe.techniques.get(name), recipe.technique_sources)
             # a phase among the options takes what it leaves out from elsewhere, not from its own defaults
             given = technique.model_dump(mode="json", exclude_unset=True)
             filled["techniques"][name] = technique.model_dump(mode="json") | given

@@ -17,13 +17,16 @@ from ablate.recipe.problems import Problem, from_pydantic, raise_problems
 from ablate.recipe.schema import RecipeFields
 from ablate.recipe.study_checks import field_levels
 from ablate.recipe.technique_checks import technique_problems
+from ablate.recipe.technique_files import read_technique_files, with_technique
 
 if TYPE_CHECKING:
     from fastai.data.block import DataBlock
     from fastai.data.core import DataLoaders
     from fastai.learner import Learner
 
+    from ablate.study.planned import Planned
     from ablate.study.study import Study
+    from ablate.techniques import Technique
     from ablate.training.parts import Parts
 
 
@@ -56,6 +59,7 @@ class Recipe(RecipeFields):
     @classmethod
     def from_document(cls, document: Document) -> Self:
         """Check a recipe that has been read, and keep where each value stands for later errors."""
+        raise_problems(read_technique_files(document), document)
         problems = technique_problems(document)
         try:
             recipe = cls.model_validate(document.values)
@@ -70,7 +74,7 @@ class Recipe(RecipeFields):
     def _check_levels(self) -> None:
         """Try every value that the study gives a recipe field, one at a time."""
         wrong: list[str] = []
-        for location, name, value in field_levels(self.study):
+        for location, name, value in field_levels(self.study, self.technique_sources):
             try:
                 self.override({name: value}, self._document.place(location))
             except RecipeError as error:
@@ -108,6 +112,23 @@ class Recipe(RecipeFields):
         again = recipe.model_copy(update=checked)
         again._document = changed
         return again
+
+    def with_technique(self, technique: Technique | type[Technique], vary: bool = True) -> Self:
+        """The recipe with a technique more, which may be written in a notebook's cell, a script or a module.
+
+        The source of a technique that is not installed becomes part of the recipe, with all that it uses from
+        where it was written, and is saved with the study; another source gives other results, under other
+        keys. A technique of the same name is replaced.
+
+        Args:
+            technique: With the options that it has when it is on; or its class, for the defaults.
+            vary: Whether the study compares it: among `study.vary`, or as a variant of an explicit design.
+
+        Raises:
+            AblateError: It is no technique, its name is taken, or something that it uses cannot be written
+                into a file.
+        """
+        return type(self).from_document(with_technique(self._document, technique, vary))
 
     @cached_property
     def _but_study(self) -> Document:
@@ -165,6 +186,13 @@ class Recipe(RecipeFields):
 
         return recipe_parts(self, phase, on or (), seed, fold)
 
+    def plan(self, out: str | Path | None = None, **options: Any) -> Planned:
+        """What `run` would do, without running anything; options as of `ablate.study.planning.plan_study`."""
+        from ablate.study.planned import Planned
+        from ablate.study.planning import plan_study
+
+        return Planned(*plan_study(self, out, **options))
+
     def run(self, out: str | Path | None = None, **options: Any) -> Study:
         """Run the study, or what is left of it; options as of `ablate.study.execute.run_study`.
 
@@ -173,3 +201,9 @@ class Recipe(RecipeFields):
         from ablate.study.execute import run_study
 
         return run_study(self, out, **options)
+
+    def _repr_html_(self) -> str:
+        from ablate.notebook_html import to_html
+        from ablate.study.show_recipe import recipe_parts
+
+        return to_html(*recipe_parts(self))

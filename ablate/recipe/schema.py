@@ -71,6 +71,13 @@ class Phase(Section):
     )
 
 
+class TechniqueFile(Section):
+    """A Python file with techniques, which a recipe brings along."""
+
+    name: Name = Field(description="What the file is called, without .py.")
+    source: str = Field(description="Its text.")
+
+
 class RecipeFields(Section):
     """A whole recipe."""
 
@@ -88,6 +95,9 @@ class RecipeFields(Section):
     weight_decay: float = Field(default=0.01, ge=0)
     precision: Precision = "float32"
     micro_batch: PositiveInt | None = None
+    devices: PositiveInt = Field(
+        default=1, description="How many GPUs of one machine train a phase together, sharing each batch."
+    )
     deterministic: bool = Field(default=False, description="Bit for bit on cuda too, at some cost in speed.")
     keep: Literal["last", "best"] = Field(
         default="last",
@@ -99,4 +109,15 @@ class RecipeFields(Section):
     )
     phases: list[Phase] = Field(min_length=1)
     techniques: dict[str, dict[str, Any]] = Field(default_factory=dict, description="Options by technique.")
+    technique_files: list[str | TechniqueFile] = Field(
+        default_factory=list,
+        description="Python files with techniques of your own, relative to the recipe, or name and text of "
+        "one each; part of the identity of what they change.",
+    )
     study: Study = Field(default_factory=lambda: Study())
+
+    @property
+    def technique_sources(self) -> dict[str, str]:
+        """The texts of the techniques that the recipe brings along, by file name without `.py`."""
+        # a recipe that was loaded has the text in the place of every path
+        return {file.name: file.source for file in self.technique_files if isinstance(file, TechniqueFile)}

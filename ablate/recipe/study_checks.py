@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ablate import techniques
@@ -17,7 +17,8 @@ from ablate.recipe.technique_checks import option_problems
 from ablate.study.factorial import chosen_fraction
 
 _MEASURED = ("data", "study", "name")
-NOT_VARIED = (*_MEASURED, "deterministic")
+_OF_STUDY = ("deterministic", "technique_files")
+NOT_VARIED = (*_MEASURED, *_OF_STUDY)
 """The recipe fields that a factor cannot be."""
 _MOST_VARIANTS = 10_000
 
@@ -127,7 +128,8 @@ def _explicit_variants(given: list[Variation], baseline: list[str]) -> Iterator[
 
 def _named_techniques(recipe: RecipeFields) -> Iterator[Problem]:
     """Names in baseline, vary and design that are neither techniques nor fields."""
-    known, study = techniques.registry(), recipe.study
+    sources, study = recipe.technique_sources, recipe.study
+    known = techniques.known(sources)
     for i, name in enumerate(study.baseline):
         if name not in known:
             yield Problem(("study", "baseline", i), f"{name!r} is no technique{suggestion(name, known)}")
@@ -137,7 +139,7 @@ def _named_techniques(recipe: RecipeFields) -> Iterator[Problem]:
             yield Problem(location, f"varies {name} a second time.")
         seen.add(name)
         if name in known:
-            yield from _technique_levels(name, levels, location, name in study.baseline)
+            yield from _technique_levels(name, levels, location, name in study.baseline, sources)
         elif levels is None:
             yield Problem(location, _no_technique(name, known))
         else:
@@ -157,7 +159,9 @@ def _no_technique(name: str, known: Iterable[str]) -> str:
     return f"{name!r} is no technique{suggestion(name, known)}"
 
 
-def _technique_levels(name: str, levels: list[Any] | None, location: Location, on: bool) -> Iterator[Problem]:
+def _technique_levels(
+    name: str, levels: list[Any] | None, location: Location, on: bool, sources: Mapping[str, str]
+) -> Iterator[Problem]:
     if levels is None:
         return
     if len(levels) < 2:
@@ -179,7 +183,7 @@ def _technique_levels(name: str, levels: list[Any] | None, location: Location, o
         )
     for i, level in enumerate(levels):
         if isinstance(level, dict):
-            yield from option_problems(name, level, (*location, i))
+            yield from option_problems(name, level, (*location, i), sources)
         if level in levels[:i]:
             yield Problem((*location, i), f"is {shown(level)}, as another level is; levels must differ.")
 
@@ -204,16 +208,21 @@ def _field_name(name: str, location: Location, start: str = "") -> Iterator[Prob
             f"{start}would change what is measured (data, split, labels, metric), so the variants could not "
             "be compared; make it a study of its own.",
         )
-    elif root == "deterministic":
+    elif root in _OF_STUDY:
         yield Problem(location, f"{start}holds for a whole study; set it in the recipe.")
     elif root not in RecipeFields.model_fields:
         hint = suggestion(root, [*RecipeFields.model_fields, *techniques.registry()])
         yield Problem(location, f"{start}is neither a technique nor a recipe field{hint}")
 
 
-def field_levels(study: Study) -> Iterator[tuple[Location, str, Any]]:
-    """Every value that a study gives a recipe field: where it is written, the dotted name, the value."""
-    known = techniques.registry()
+def field_levels(
+    study: Study, sources: Mapping[str, str] | None = None
+) -> Iterator[tuple[Location, str, Any]]:
+    """Every value that a study gives a recipe field: where it is written, the dotted name, the value.
+
+    `sources` are the texts of the recipe's own techniques.
+    """
+    known = techniques.known(sources or {})
     for location, name, levels in _varied(study):
         if name not in known:
             for j, value in enumerate(levels or []):

@@ -18,29 +18,38 @@ from ablate.techniques.base import Technique
 def technique_problems(document: Document) -> list[Problem]:
     """Options that a technique does not have, or that have wrong types."""
     written = document.values.get("techniques")
-    known = techniques.registry()
+    sources = _sources(document)
+    known = techniques.known(sources)
     problems: list[Problem] = []
     for name, options in written.items() if isinstance(written, dict) else ():
         location: Location = ("techniques", name)
         if name not in known:
             problems.append(Problem(location, f"is no technique{suggestion(name, known)}"))
         elif isinstance(options, dict):
-            problems += option_problems(name, options, location)
+            problems += option_problems(name, options, location, sources)
     return problems
 
 
-def option_problems(name: str, options: Any, location: Location) -> list[Problem]:
+def _sources(document: Document) -> dict[str, str]:
+    """The texts of the recipe's own techniques, as far as they are as the schema wants them."""
+    files = document.values.get("technique_files")
+    written = [file for file in files if isinstance(file, dict)] if isinstance(files, list) else []
+    return {str(file.get("name")): file["source"] for file in written if isinstance(file.get("source"), str)}
+
+
+def option_problems(name: str, options: Any, location: Location, sources: Mapping[str, str]) -> list[Problem]:
     """What is wrong with one technique's options, which stand at a location."""
     try:
-        techniques.build(name, options)
+        techniques.build(name, options, sources)
     except ValidationError as error:
-        return from_pydantic(error, techniques.registry()[name], options, location)
+        return from_pydantic(error, techniques.known(sources)[name], options, location)
     return []
 
 
 def phase_name_problems(recipe: RecipeFields) -> Iterator[Problem]:
     """Techniques that name a phase which neither the recipe nor another technique has."""
-    built = [techniques.build(name, options) for name, options in recipe.techniques.items()]
+    sources = recipe.technique_sources
+    built = [techniques.build(name, options, sources) for name, options in recipe.techniques.items()]
     phases = [phase.name for phase in compose.edit_phases(_adding(built), recipe.phases)]
     for technique in built:
         for name in technique.phase_names():
@@ -75,7 +84,7 @@ def conflict_problems(on: Mapping[str, Technique], phases: Sequence[Phase], wher
 
 def table_problems(recipe: RecipeFields) -> Iterator[Problem]:
     """Columns that no variant sees, and techniques that would see some where there are none."""
-    study, known = recipe.study, techniques.registry()
+    study, known = recipe.study, techniques.known(recipe.technique_sources)
     varied = [name for given in study.vary for name in ([given] if isinstance(given, str) else given)]
     named = [*study.baseline, *varied, *(name for variant in study.variations for name in variant.on)]
     readers = [name for name in named if name in known and known[name].reads_table]

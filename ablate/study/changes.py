@@ -7,7 +7,7 @@ their results would stand in one table with those of the earlier ones.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from ablate import devices
-from ablate.errors import AblateError
+from ablate.errors import AblateError, Place
 from ablate.recipe.differences import complete, differences
+from ablate.recipe.load import Document
 from ablate.recipe.recipe import Recipe
+from ablate.recipe.technique_files import read_technique_files, techniques_of
 
 SCHEMA = 1
 """The schema of `plan.json` that is known here."""
@@ -121,7 +123,8 @@ def changes(folder: Path, recipe: Recipe, plan_file: str) -> Changes:
     except (OSError, ValueError, RecursionError):
         return Changes(unread=(_unread(path, "has changed since the last run into this folder"),))
     now = _Plan.model_validate_json(plan_file)
-    versions, place = tuple(_versions(before, now)), tuple(_place(before, now))
+    versions = tuple(_versions(before, now, techniques_of(recipe.technique_sources)))
+    place = tuple(_place(before, now))
     values = _written(folder / "recipe.yaml")
     if values is None:
         unread = _unread(folder / "recipe.yaml", "has changed in the recipe and the images")
@@ -203,7 +206,11 @@ def _written(path: Path) -> dict[str, Any] | None:
         values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except (OSError, YAMLError, ValueError, RecursionError):
         return None
-    return values if isinstance(values, dict) else None
+    if not isinstance(values, dict):
+        return None
+    document = Document(values, {(): Place(str(path), 1)})
+    read_technique_files(document)  # what it cannot read stays a path, which differs from any text
+    return document.values
 
 
 def _data(before: _Plan, now: _Plan, what: str) -> Iterator[str]:
@@ -252,29 +259,32 @@ def _weights(before: _Plan, now: _Plan) -> Iterator[str]:
             yield f"the initial weights in {path}"
 
 
-def _versions(before: _Plan, now: _Plan) -> Iterator[Version]:
-    """Versions that differ, of whatever both plans use."""
-    then = _all_versions(before)
-    for what, version in _all_versions(now).items():
+def _versions(before: _Plan, now: _Plan, own: Collection[str]) -> Iterator[Version]:
+    """Versions that differ, of what both plans use; the recipe's own techniques are part of the recipe."""
+    then = _all_versions(before, own)
+    for what, version in _all_versions(now, own).items():
         if what in then and then[what] != version:
             yield Version(what, then[what], version)
 
 
-def _all_versions(plan: _Plan) -> dict[str, str]:
+def _all_versions(plan: _Plan, own: Collection[str]) -> dict[str, str]:
     found = {f"{package} {{}}": version for package, version in plan.versions.items()}
     for stage in plan.stages.values():
         for identity in stage.settings.techniques:
-            found |= {f"version {{}} of {name}": version for name, version in _identities(identity)}
+            for name, version, source in _identities(identity):
+                if name not in own:
+                    found[f"version {{}} of {name}"] = version
+                    found |= {f"source {{}} of {name}": source[:8]} if source else {}
     for stage in plan.stages.values():
         what = _KINDS.get(stage.kind, f"ablate's {stage.kind}")
         found[f"version {{}} of {what}"] = str(stage.settings.version)
     return found
 
 
-def _identities(identity: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Name and version of a technique, and of those that its own identity contains."""
+def _identities(identity: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Name, version and source hash (if any) of a technique, and of those that its own identity contains."""
     if "name" in identity and "version" in identity:
-        yield str(identity["name"]), str(identity["version"])
+        yield str(identity["name"]), str(identity["version"]), str(identity.get("source", ""))
     for value in identity.values():
         if isinstance(value, dict):
             yield from _identities(value)

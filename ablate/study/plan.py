@@ -18,6 +18,7 @@ from typing import Any
 from ablate import devices, techniques
 from ablate.analysis.contrasts import Contrast
 from ablate.data.inspect import file_hash
+from ablate.recipe.checks import device_problems
 from ablate.recipe.recipe import Recipe
 from ablate.recipe.schema import Model, Phase
 from ablate.study import design
@@ -61,7 +62,7 @@ def make_plan(
         threads: Torch threads, part of every key on the CPU.
         share: Whether trials share stages; else each has its own, under keys of their own.
     """
-    known = list(techniques.registry())
+    known = list(techniques.known(recipe.technique_sources))
     factors = design.factors(recipe.study, known)
     variants = design.variants(recipe.study, factors)
     reference = work_out(recipe, design.Variant("baseline", {f.name: f.reference for f in factors}))
@@ -141,6 +142,7 @@ class _Pattern:
     def outline(self, setting: Setting, factors: Sequence[design.Factor]) -> _Outline:
         """Add what a variant's trials are made of, as far as it is not there."""
         variant = setting.variant
+        setting.recipe.complain(device_problems(setting.recipe, self.surroundings["device"]["class"]))
         self.owner = None if self.share else variant.name
         fits = self._fits(setting, len(setting.phases))
         predicted = {split: self._predict(setting, fits[-1], split) for split in self.splits}
@@ -179,6 +181,8 @@ class _Pattern:
         }
         if kind == "fit" and setting.recipe.keep_by != "log_loss":
             settings["keep_by"] = setting.recipe.keep_by
+        if kind == "fit" and setting.recipe.devices > 1:
+            settings["devices"] = setting.recipe.devices
         what = phase.name if kind == "fit" else f"lr_find for {phase.name}"
         return self._add(what, setting, settings, parent, found)
 

@@ -103,7 +103,7 @@ def presizes_of(recipe: Recipe, settings: Iterable[Setting] | None = None) -> li
 
 def _presizes(recipe: Recipe, settings: Iterable[Setting] | None = None) -> list[Presize]:
     if settings is None:
-        factors = design.factors(recipe.study, list(techniques.registry()))
+        factors = design.factors(recipe.study, list(techniques.known(recipe.technique_sources)))
         settings = (work_out(recipe, variant) for variant in design.variants(recipe.study, factors))
     sizes = {phase.presize for setting in settings for phase in setting.phases if phase.presize is not None}
     return [Presize(size, recipe.data.jpeg) for size in sorted(sizes)]

@@ -28,11 +28,12 @@ def quick_recipe(recipe: Recipe) -> Recipe:
             own = getattr(phase, name)
             if own is not None:
                 changes[f"phases.{i}.{name}"] = min(own, QUICK_BATCH)
+    known = techniques.known(recipe.technique_sources)
     for name, options in recipe.techniques.items():
         for key, value in options.items():
             if isinstance(value, dict) and "epochs" in value:
                 changes[f"techniques.{name}.{key}.epochs"] = 1
-        for key, value in techniques.registry()[name].quick.items():
+        for key, value in known[name].quick.items():
             changes[f"techniques.{name}.{key}"] = value
     if recipe.data.split.folds:
         changes["study.folds"] = [(recipe.study.folds or [0])[0]]

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from fastai.learner import Learner
 
 from ablate import techniques
 from ablate.errors import AblateError
 from ablate.recipe.recipe import Recipe
 from ablate.study import design
+from ablate.study.remote_store import store_at
 from ablate.study.setting import work_out
-from ablate.study.store import Store
 from ablate.study.study import Study
 from ablate.training.best import weights_name
 from ablate.training.data import dataloaders
@@ -23,11 +21,13 @@ from ablate.training.weights import load_weights
 def trained_learner(study: Study, variant: str, seed: int, fold: int) -> Learner:
     """The learner of a finished trial, with the last phase's loaders; see `Study.learner`."""
     trial = study.trial(variant, seed, fold)
-    store = Store(Path(study.plan["store"]))
+    store = store_at(study.plan["store"])
     if not store.has(trial.fits[-1]):
-        raise AblateError(f"{trial.name}: its weights are not in {store.root}; `ablate run` trains it again.")
+        raise AblateError(
+            f"{trial.name}: its weights are not in {store.place}; `ablate run` trains it again."
+        )
     recipe = Recipe.load(study.folder / "recipe.yaml")
-    found = design.factors(recipe.study, list(techniques.registry()))
+    found = design.factors(recipe.study, list(techniques.known(recipe.technique_sources)))
     made = next(made for made in design.variants(recipe.study, found) if made.name == variant)
     setting = work_out(recipe, made)
     parts = setting_parts(setting, None, seed, fold)

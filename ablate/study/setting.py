@@ -57,7 +57,7 @@ def switched_on(recipe: Recipe, names: Sequence[str]) -> Setting:
     Raises:
         AblateError: There is no such technique.
     """
-    known = techniques.registry()
+    known = techniques.known(recipe.technique_sources)
     for name in names:
         if name not in known:
             raise AblateError(f"on: {name!r} is no technique{suggestion(name, known)}")
@@ -83,7 +83,11 @@ def work_out(recipe: Recipe, variant: design.Variant) -> Setting:
     """
     fields, on = design.resolve(recipe.study, variant)
     changed = recipe.override(fields)
-    built = {name: techniques.build(name, changed.techniques.get(name, {}) | own) for name, own in on.items()}
+    sources = recipe.technique_sources
+    built = {
+        name: techniques.build(name, changed.techniques.get(name, {}) | own, sources)
+        for name, own in on.items()
+    }
     phases = resolved_phases(changed, built.values())
     recipe.complain(phase_problems(changed, phases, variant.name))
     where = "" if variant.name == "baseline" else f" of {variant.name}"

@@ -46,16 +46,21 @@ def print_plan(numbers: dict[str, Any], plan: Plan, console: Console | None = No
         console: Where to print; default stdout.
     """
     console = make_console() if console is None else console
-    console.print(_numbers_table(numbers, plan))
-    console.print(_variants_table(plan))
+    for part in plan_parts(numbers, plan):
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def plan_parts(numbers: dict[str, Any], plan: Plan) -> list[Table | str]:
+    """What there is to tell of a plan, in tables and a sentence; see `print_plan`."""
+    parts: list[Table | str] = [_numbers_table(numbers, plan), _variants_table(plan)]
     if plan.contrasts:
-        console.print(_contrasts_table(plan))
+        parts.append(_contrasts_table(plan))
     if not plan.data_known:
-        console.print(
+        parts.append(
             "Not all images have been looked at yet, so stages that are already stored cannot be told; "
-            "`ablate check` or `ablate run` looks at them.",
-            soft_wrap=True,
+            "`ablate check` or `ablate run` looks at them."
         )
+    return parts
 
 
 def _numbers_table(numbers: dict[str, Any], plan: Plan) -> Table:

@@ -27,17 +27,22 @@ def print_status(status: Status, console: Console | None = None) -> None:
         console: Where to print; default stdout.
     """
     console = make_console() if console is None else console
-    console.print(_summary(status))
+    for part in status_parts(status):
+        console.print(part, soft_wrap=isinstance(part, str))
+
+
+def status_parts(status: Status) -> list[Table | str]:
+    """What stands of a study, in tables and sentences."""
     shown = status.unfinished[:MOST_ROWS]
+    parts: list[Table | str] = [_summary(status)]
     if shown:
-        console.print(_unfinished(shown, len(status.unfinished) - len(shown)))
-    for one in shown:
-        if one.log:
-            console.print(f"log of {one.label}: {one.log}", soft_wrap=True)
+        parts.append(_unfinished(shown, len(status.unfinished) - len(shown)))
+    parts += [f"log of {one.label}: {one.log}" for one in shown if one.log]
     if not status.store_exists:
-        text = f"Its stage store {status.store.root} is not there: every stage counts as still to be run."
-        console.print(text, soft_wrap=True)
-    console.print(status.next, soft_wrap=True)
+        parts.append(
+            f"Its stage store {status.store.place} is not there: every stage counts as still to be run."
+        )
+    return [*parts, status.next]
 
 
 def _summary(status: Status) -> Table:

@@ -134,7 +134,7 @@ def _damage(one: Checked) -> str:
     return f"{what}: damaged: {files}; it is set aside, and `ablate run` computes it again."
 
 
-def print_pruning(done: Pruning, root: Path, dry_run: bool, console: Console | None = None) -> None:
+def print_pruning(done: Pruning, root: Path | None, dry_run: bool, console: Console | None = None) -> None:
     """Print what was removed, or would be, and what is free."""
     console = make_console() if console is None else console
     for stage in done.stages:
@@ -148,9 +148,12 @@ def print_pruning(done: Pruning, root: Path, dry_run: bool, console: Console | N
         verb = "would no longer count" if dry_run else "no longer counts"
         console.print(f"{done.forgotten}: {verb} as a user of this store.", soft_wrap=True)
     number = len(done.stages) + len(done.aside)
-    verb, free = "would be removed" if dry_run else "removed", shutil.disk_usage(root).free
+    verb, free = (
+        "would be removed" if dry_run else "removed",
+        "" if root is None else f"; {decimal(shutil.disk_usage(root).free)} are free now",
+    )
     stay = f" ({decimal(done.linked)} of it stay, as weights in studies' folders)" if done.linked else ""
-    console.print(f"{_stages(number)} {verb}, {decimal(done.bytes)}{stay}; {decimal(free)} are free now.")
+    console.print(f"{_stages(number)} {verb}, {decimal(done.bytes)}{stay}{free}.")
 
 
 def _stages(number: int) -> str:

@@ -10,13 +10,11 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
-from ablate import sealed
 from ablate.errors import AblateError
 from ablate.study.estimate import Estimator
-from ablate.study.store import Store
+from ablate.study.remote_store import store_at
 from ablate.study.study import SKIPPED, Study
 
 StudyState = Literal["finished", "running", "failed", "interrupted"]
@@ -66,11 +64,11 @@ class Status:
         self.folder = study.folder
         try:
             content = study.plan
-            self.name, self.store = str(content["name"]), Store(Path(content["store"]))
+            self.name, self.store = str(content["name"]), store_at(content["store"])
             self.plan, self.looks = study.stored_plan(), content.get("looks")
         except (OSError, ValueError, KeyError, TypeError):
             raise AblateError(f"{self.folder / 'plan.json'}: cannot be read as a study's plan.") from None
-        seals = {key: sealed.read_seal(self.store.folder(key)) for key in self.plan.stages}
+        seals = {key: self.store.seal(key) for key in self.plan.stages}
         self._endings = {key: str(seal["status"]) for key, seal in seals.items() if seal is not None}
         self._missing = [key for key, seal in seals.items() if seal is None]
         self._checkpointed = {key: self.store.epochs_done(key) for key in self._missing}
@@ -82,7 +80,7 @@ class Status:
     @property
     def store_exists(self) -> bool:
         """Whether the stage store is there; without it every stage counts as still to be run."""
-        return self.store.root.is_dir()
+        return self.store.exists
 
     @cached_property
     def state(self) -> StudyState:
@@ -177,7 +175,7 @@ class Status:
             "name": self.name,
             "state": self.state,
             "folder": str(self.folder),
-            "store": str(self.store.root),
+            "store": self.store.place,
             "store_exists": self.store_exists,
             "trials": {**self.trials, "total": len(self.plan.trials)},
             "stages": self.stages,

@@ -37,6 +37,7 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
     # images of one patient or lesion say less than as many images of others
     cases = valid if groups is None else sum(len(np.unique(groups[prepared.folds[f].valid])) for f in folds)
     seeds = len({trial.seed for trial in plan.trials})
+    known = list(techniques.known(recipe.technique_sources))
     return {
         "trials": len(plan.trials),
         "stages": len(plan.needed(trial.predict for trial in plan.trials)),
@@ -45,7 +46,7 @@ def plan_numbers(recipe: Recipe, plan: Plan, prepared: Prepared) -> dict[str, An
         "merge_rate": round(plan.merge_rate, 3),
         "detectable_effect": detectable_effect(cases, seeds, error=expected.error, seed_sd=expected.seed_sd),
         "expected": expected.model_dump(),
-        "design": phrase(recipe.study, factors(recipe.study, list(techniques.registry()))),
+        "design": phrase(recipe.study, factors(recipe.study, known)),
         "variants": len({trial.variant for trial in plan.trials}),
         "seeds": seeds,
         "folds": len(folds),
@@ -91,7 +92,7 @@ def plan_file(
     recipe: Recipe,
     plan: Plan,
     prepared: Prepared,
-    store: Path,
+    store: str | Path,
     device: str,
     threads: int,
     quick: bool,

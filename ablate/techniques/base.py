@@ -8,13 +8,19 @@ without torch; its hooks import what they need inside.
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
+from ablate.errors import AblateError
 from ablate.recipe.schema import Phase
 from ablate.streams import Streams
 
@@ -202,7 +208,9 @@ class Technique(BaseModel):
             on: All techniques that take part in the stage, for one whose options default to those of another.
         """
         options = self.model_dump(exclude=set(self.structural))
-        return {"name": self.name, "version": self.version, "options": options}
+        own = {"name": self.name, "version": self.version, "options": options}
+        source = source_hash(type(self))
+        return own if source is None else own | {"source": source}
 
 
 class InPhases(Technique):
@@ -216,3 +224,31 @@ class InPhases(Technique):
 
     def phase_names(self) -> list[str]:
         return list(self.phases or [])
+
+
+@cache
+def source_hash(technique: type[Technique]) -> str | None:
+    """The hash of the modules from outside that a technique's classes stand in; None for ablate's own.
+
+    Raises:
+        AblateError: The source of one cannot be read.
+    """
+    modules = [one.__module__ for one in technique.__mro__[: technique.__mro__.index(Technique)]]
+    outside = [name for name in dict.fromkeys(modules) if name.split(".")[0] != "ablate"]
+    if not outside:
+        return None
+    return blake2b(b"\0".join(map(_source, outside)), digest_size=16).hexdigest()
+
+
+def _source(module: str) -> bytes:
+    """What a module is made of: its text, or the file if it was compiled."""
+    try:
+        return inspect.getsource(sys.modules[module]).encode()
+    except (KeyError, TypeError, OSError):
+        file = getattr(sys.modules.get(module), "__file__", None)
+        if file and Path(file).is_file():
+            return Path(file).read_bytes()
+    raise AblateError(
+        f"{module}: its source, which is part of the identity of the techniques in it, cannot be read; put "
+        "them into a file, or add them with Recipe.with_technique."
+    )

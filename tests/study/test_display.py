@@ -11,9 +11,10 @@ import pytest
 from rich.console import Console
 
 from ablate.recipe.recipe import Recipe
-from ablate.study.display import LiveDisplay, PlainDisplay, epoch_line, opening, print_effects
-from ablate.study.graph import FoldData, Plan
+from ablate.study.display import LiveDisplay, PlainDisplay, epoch_line, opening
+from ablate.study.graph import FoldData, Plan, Stage
 from ablate.study.plan import make_plan
+from ablate.study.show_effects import print_effects
 from ablate.study.study import Study
 
 ROW = {"phase": "one", "epoch": 0, "train_loss": 1.0, "valid_loss": 0.5, "accuracy": 0.75, "seconds": 2.0}
@@ -56,10 +57,11 @@ def test_plain_lines_count_the_stages(plan: Plan, capsys):
     keys = plan.needed(trial.predict for trial in plan.trials)[:2]
     with shown:
         shown.begin(plan, keys)
-        shown.stage(plan.stages[keys[0]].label, 1)
-        shown.report({"done": 1, "total": 2})
-        shown.report({"epoch": ROW})
-        shown.stage_done(plan.stages[keys[0]])
+        first = plan.stages[keys[0]]
+        shown.stage(first)
+        shown.report(first, {"done": 1, "total": 2})
+        shown.report(first, {"epoch": ROW})
+        shown.stage_done(first)
         shown.stage_done(plan.stages[keys[1]])
         shown.row({"variants": ["baseline", "baseline+x"], "metric": "accuracy", "score": 0.5})
         shown.problem("broke")
@@ -76,9 +78,10 @@ def test_the_live_display_has_both_bars_and_the_growing_table(plan: Plan):
     keys = plan.needed(trial.predict for trial in plan.trials)
     with shown:
         shown.begin(plan, keys)
-        shown.stage("baseline · one · seed 0", 1)
-        shown.report({"done": 3, "total": 11})
-        shown.report({"epoch": ROW})
+        first = plan.stages[keys[0]]
+        shown.stage(first)
+        shown.report(first, {"done": 3, "total": 11})
+        shown.report(first, {"epoch": ROW})
         shown.row({"variants": ["baseline"], "metric": "accuracy", "score": 0.5})
         shown.row({"variants": ["baseline"], "metric": "accuracy", "score": 0.7})
         shown.live.refresh()
@@ -99,20 +102,50 @@ def screen(shown: LiveDisplay) -> str:
     return " ".join(re.sub(r"\x1b\[[\d;?]*\w", "", captured.get()).split())
 
 
+def six_epochs(stage: Stage) -> Stage:
+    settings = stage.settings | {"phase": stage.settings["phase"] | {"epochs": 6}}
+    return replace(stage, settings=settings)
+
+
+def test_stages_side_by_side_have_a_bar_each(plan: Plan, live: LiveDisplay):
+    first, second = (replace(stage, label=stage.key) for stage in [*plan.stages.values()][:2])
+    live.begin(plan, list(plan.stages))
+    live.stage(first)
+    live.stage(second)
+    live.report(first, {"done": 3, "total": 11})
+    live.report(second, {"done": 5, "total": 7})
+    live.report(second, {"epoch": ROW})
+    assert "3/11" in screen(live)
+    assert "5/7" in screen(live)
+    assert f"{second.label}: epoch 1 of" in screen(live)
+    live.stage_done(first)
+    assert "3/11" not in screen(live)
+    assert "5/7" in screen(live)
+
+
+def test_only_some_of_many_running_stages_have_a_bar(plan: Plan, live: LiveDisplay):
+    live.begin(plan, list(plan.stages))
+    for number in range(40):
+        live.stage(replace(next(iter(plan.stages.values())), key=str(number), label=f"the {number}."))
+    assert sum(f"the {number}." in screen(live) for number in range(40)) == 8
+
+
 def test_the_live_bar_of_a_stage_begins_anew(plan: Plan, live: LiveDisplay):
     keys = plan.needed(trial.predict for trial in plan.trials)
     live.say("looking at the data")
-    live.stage("preflight", 0)
+    preflight = Stage("preflight", "preflight", "preflight", {}, 0, 0)
+    live.stage(preflight)
     assert "looking" not in screen(live)
-    live.report({"done": 4, "total": 4})
+    live.report(preflight, {"done": 4, "total": 4})
     assert "4/4" in screen(live)
     live.begin(plan, keys)
     assert "preflight" not in screen(live)
-    live.stage("baseline · one · seed 0", 6)
+    stage = six_epochs(plan.stages[keys[0]])
+    live.stage(stage)
     assert "0/?" in screen(live)
-    live.report({"done": 23, "total": 66})  # an earlier run has done two epochs
+    live.report(stage, {"done": 23, "total": 66})  # an earlier run has done two epochs
     assert "23/66" in screen(live)
-    live.report({"epoch": ROW | {"epoch": 2}})
+    live.report(stage, {"epoch": ROW | {"epoch": 2}})
     assert "epoch 3 of 6: train_loss" in screen(live)
 
 
@@ -120,8 +153,8 @@ def test_the_live_counter_adds_up(plan: Plan, live: LiveDisplay):
     keys = plan.needed(trial.predict for trial in plan.trials)
     stages = [plan.stages[key] for key in keys]
     live.begin(plan, keys)
-    live.stage(stages[0].label, 1)
-    live.report({"epoch": ROW})
+    live.stage(stages[0])
+    live.report(stages[0], {"epoch": ROW})
     for stage in stages:  # a run runs the first, the rest has been done by another one or was skipped
         live.stage_done(stage)
     assert f"{len(keys)}/{len(keys)}" in screen(live)
@@ -132,8 +165,10 @@ def test_the_live_counter_adds_up(plan: Plan, live: LiveDisplay):
 
 def test_a_long_label_leaves_room_for_the_numbers(plan: Plan, live: LiveDisplay):
     live.begin(plan, list(plan.stages))
-    live.stage("baseline+progressive_resizing+label_smoothing+[mixup] · finetune · seed 0", 6)
-    live.report({"done": 1234, "total": 5678})
+    label = "baseline+progressive_resizing+label_smoothing+[mixup] · finetune · seed 0"
+    stage = replace(plan.stages[next(iter(plan.stages))], label=label)
+    live.stage(stage)
+    live.report(stage, {"done": 1234, "total": 5678})
     assert "1234/5678" in screen(live)
     assert "[mixup]" in screen(live)
 
@@ -142,7 +177,7 @@ def test_the_last_live_screen_tells_where_it_stopped(plan: Plan, live: LiveDispl
     keys = list(plan.stages)
     with live:
         live.begin(plan, keys)
-        live.stage("baseline · one · seed 0", 6)
+        live.stage(plan.stages[keys[0]])
         live.note("stopping [after] this epoch")
     assert screen(live).startswith("study")
     assert f"0/{len(keys)}" in screen(live)
