@@ -49,14 +49,30 @@ def read_seal(folder: Path) -> dict[str, Any] | None:
         AblateError: It was written by a newer ablate.
     """
     try:
-        content = json.loads((folder / SEAL).read_text())
-    except (OSError, ValueError):
+        return parse_seal((folder / SEAL).read_bytes(), folder)
+    except OSError:
+        return None
+
+
+def parse_seal(data: bytes, where: Path | str) -> dict[str, Any] | None:
+    """What the bytes of a `DONE.json` say; None if they are not those of a whole one.
+
+    Args:
+        data: The bytes.
+        where: The folder or URL that they are from, to name it in errors.
+
+    Raises:
+        AblateError: It was written by a newer ablate.
+    """
+    try:
+        content = json.loads(data)
+    except ValueError:
         return None
     if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
         return None
     if content["schema"] > SCHEMA:
         raise AblateError(
-            f"{folder}: was written by a newer ablate; upgrade ablate, or set ABLATE_STORE to another folder."
+            f"{where}: was written by a newer ablate; upgrade ablate, or set ABLATE_STORE to another folder."
         )
     return content if content.pop("seal", None) == _own_checksum(content) else None
 

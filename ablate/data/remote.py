@@ -43,9 +43,8 @@ def reaching(url: str) -> Iterator[None]:
             raise
         if isinstance(error, FileNotFoundError) and not error.__cause__:
             raise AblateError(f"{url}: there is no such shard; correct data.shards.") from None
-        cause = (
-            error.__cause__ or error
-        )  # of a web server that does not answer, fsspec says FileNotFoundError
+        # of a web server that does not answer, fsspec says FileNotFoundError
+        cause = error.__cause__ or error
         reason = (str(cause) or type(cause).__name__).partition("\n")[0]
         raise AblateError(
             f"{url}: cannot be reached ({reason}); check the address and the network."

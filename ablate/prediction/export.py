@@ -1,6 +1,7 @@
 """Write the networks of one variant into a folder of their own: weights, recipe, classes, ONNX if wanted.
 
 recipe.yaml, classes.txt   what was trained, and the names of its outputs
+techniques/                the files of the recipe's own techniques, if it has any
 export.json                the variant and its networks; makes the folder one that `ablate predict` takes
 seed-0-fold-0/             a network: weights.safetensors, inputs.json, model.onnx, and a seal with checksums
 """
@@ -12,12 +13,11 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
-from ruamel.yaml import YAML
-
 from ablate import sealed
 from ablate.errors import AblateError, Damaged
 from ablate.files import replace_file
 from ablate.prediction.networks import MANIFEST, Ensemble, Network
+from ablate.recipe.technique_files import write_recipe
 from ablate.training.best import weights_name
 from ablate.training.inputs import INPUTS
 from ablate.training.weights import WEIGHTS
@@ -75,9 +75,7 @@ def _write(network: Network, place: Path, onnx: bool) -> None:
 
 def _describe(ensemble: Ensemble, folder: Path, places: list[Path]) -> None:
     """Write what there is to know of all networks; `export.json` last, since it makes the folder usable."""
-    yaml = YAML()
-    recipe = ensemble.recipe.to_dict()
-    replace_file(folder / "recipe.yaml", lambda path: yaml.dump(recipe, path))
+    write_recipe(ensemble.recipe, folder)
     classes = "".join(f"{name}\n" for name in ensemble.classes)
     replace_file(folder / "classes.txt", lambda path: path.write_text(classes, encoding="utf-8"))
     content = {

@@ -88,6 +88,7 @@ def trained(network: Network, looked: Looked, place: Place) -> tuple[Learner, Pa
     training = np.arange(len(looked.images.items), len(items))
     parts = described_parts(
         network.settings | {"stream": None},
+        sources=network.technique_sources,
         items=Items(items, inputs.classes),
         fold=Fold(training, looked.usable, np.zeros(0, np.int64)),
         pixel_mean=inputs.pixel_mean,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from ablate.errors import AblateError, Damaged
 from ablate.recipe.data_schema import Data
 from ablate.recipe.problems import suggestion
 from ablate.recipe.recipe import Recipe
+from ablate.study.remote_store import store_at
+from ablate.study.store import Store
 from ablate.study.study import Study
 from ablate.study.weights import FOLDER, files
 from ablate.training.inputs import INPUTS, Inputs
@@ -32,12 +34,14 @@ class Network:
         fold: Likewise.
         settings: Those of the stage that predicts with it.
         folder: Has its weights and `inputs.json`, sealed.
+        technique_sources: The texts of the recipe's own techniques; see `ablate.techniques.known`.
     """
 
     seed: int
     fold: int
     settings: dict[str, Any]
     folder: Path
+    technique_sources: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -102,14 +106,14 @@ class Ensemble:
     @property
     def data(self) -> Data:
         """The recipe's data section, with a table's columns only where the networks see them."""
-        known = techniques.registry()
+        known = techniques.known(self.recipe.technique_sources)
         reads = any(known[own["name"]].reads_table for own in self.networks[0].settings["techniques"])
         return self.recipe.data if reads else self.recipe.data.model_copy(update={"tabular": None})
 
     @property
     def predicting(self) -> list[str]:
         """The techniques that change how predictions are made, such as test-time augmentation."""
-        known = techniques.registry()
+        known = techniques.known(self.recipe.technique_sources)
         names = [own["name"] for own in self.networks[0].settings["techniques"]]
         return [name for name in names if known[name].predict is not techniques.Technique.predict]
 
@@ -164,12 +168,14 @@ def find_ensemble(folder: str | Path, variant: str | None = None) -> Ensemble:
     finished = trials[(trials.variant == chosen) & (trials.status == "ok")]
     pairs = set(zip(finished.seed, finished.fold, strict=True))
     own = [trial for trial in content["trials"] if trial["variant"] == chosen]
+    recipe = Recipe.load(study.folder / "recipe.yaml")
     networks = [
         Network(
             trial["seed"],
             trial["fold"],
             content["stages"][trial["predict"]]["settings"],
-            _weights_of(study.folder, Path(content["store"]), trial["fits"][-1]),
+            _weights_of(study.folder, store_at(content["store"]), trial["fits"][-1]),
+            recipe.technique_sources,
         )
         for trial in own
         if (trial["seed"], trial["fold"]) in pairs
@@ -185,7 +191,7 @@ def find_ensemble(folder: str | Path, variant: str | None = None) -> Ensemble:
     if content.get("quick"):
         note += "; of a smoke run, so what they predict means nothing"
     threads = study.threads if content.get("device") == "cpu" else None
-    return Ensemble(Recipe.load(study.folder / "recipe.yaml"), chosen, networks, note, threads)
+    return Ensemble(recipe, chosen, networks, note, threads)
 
 
 def choose_variant(study: Study, variant: str | None) -> tuple[str, str]:
@@ -211,10 +217,10 @@ def choose_variant(study: Study, variant: str | None) -> tuple[str, str]:
     return best, f"{best}, the best of {len(variants)} variants by {title(content['metric'])}"
 
 
-def _weights_of(study: Path, store: Path, key: str) -> Path:
+def _weights_of(study: Path, store: Store, key: str) -> Path:
     """Where the weights of a fit stage are: in the study's folder, else in the store that it was run with."""
     own = study / FOLDER / key
-    return store / key if not (own / sealed.SEAL).is_file() and (store / key / sealed.SEAL).is_file() else own
+    return store.folder(key) if not (own / sealed.SEAL).is_file() and store.seal(key) else own
 
 
 def _counted(networks: Sequence[Network]) -> str:
@@ -239,4 +245,6 @@ def _exported(folder: Path, variant: str | None) -> Ensemble:
     if variant not in (None, name):
         raise AblateError(f"--variant: {folder} was exported with {name} alone.")
     note = f"{name}: {_counted(networks)}"
-    return Ensemble(Recipe.load(folder / "recipe.yaml"), name, networks, note, threads)
+    recipe = Recipe.load(folder / "recipe.yaml")
+    networks = [replace(one, technique_sources=recipe.technique_sources) for one in networks]
+    return Ensemble(recipe, name, networks, note, threads)

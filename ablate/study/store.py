@@ -39,8 +39,15 @@ class Store:
 
     def __init__(self, root: Path):
         self.root = root.absolute()
+        self.place = str(self.root)
+        """What names it to people and in `plan.json`."""
         self._seals: dict[str, dict[str, Any]] = {}
         """Of the stages that have been found whole, so that each is looked at once."""
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a store."""
+        return (self.root / ".studies").is_dir()
 
     def make_writable(self) -> None:
         """Make the store's folders.
@@ -66,6 +73,10 @@ class Store:
             self._seals[key] = seal
         return key in self._seals
 
+    def seal(self, key: str) -> dict[str, Any] | None:
+        """What a finished stage says of itself, whether or not its files are whole; None for any other."""
+        return sealed.read_seal(self.root / key)
+
     def is_damaged(self, key: str) -> bool:
         """Whether a stage was finished and is not whole any more."""
         return (self.root / key).is_dir() and not self.has(key)
@@ -73,6 +84,10 @@ class Store:
     def folder(self, key: str) -> Path:
         """The folder of a finished stage."""
         return self.root / key
+
+    def damaged_files(self, key: str) -> Iterator[str]:
+        """The files of a finished stage that are not as they were written, each of them read in full."""
+        return sealed.damaged_files(self.root / key)
 
     def result(self, key: str) -> dict[str, Any]:
         """What a finished stage says of itself: `status`, `seconds`, `label`, `finished`."""
@@ -133,6 +148,13 @@ class Store:
         (folder / OUT).mkdir(parents=True)
         return folder
 
+    def keep(self, key: str) -> str | None:
+        """Have the last checkpoint of an unfinished stage where it outlives this machine, if the store is.
+
+        Returns:
+            What went wrong with an earlier one, told once.
+        """
+
     def publish(self, key: str) -> bool:
         """Make the sealed `out` of a stage's workplace the finished stage; the first writer wins.
 
@@ -146,16 +168,20 @@ class Store:
         if not self.has(key):
             if not sealed.is_whole(work / OUT):
                 return False
-            try:
-                (work / OUT).rename(self.root / key)
-                sealed.sync(self.root)
-            except OSError as error:
-                raise AblateError(
-                    f"{self.root}: a finished stage cannot be stored ({error.strerror}); "
-                    "the same command goes on from here."
-                ) from None
+            self._take(work / OUT, key)
         shutil.rmtree(work, ignore_errors=True)
         return self.has(key)
+
+    def _take(self, folder: Path, key: str) -> None:
+        """Make a sealed folder on the same disk the finished stage."""
+        try:
+            folder.rename(self.root / key)
+            sealed.sync(self.root)
+        except OSError as error:
+            raise AblateError(
+                f"{self.root}: a finished stage cannot be stored ({error.strerror}); "
+                "the same command goes on from here."
+            ) from None
 
     def set_aside(self, key: str) -> bool:
         """Move a damaged stage out of the way, so that it is computed again.
@@ -181,16 +207,42 @@ class Store:
                 f"{self.root / key}: is damaged and cannot be set aside ({error.strerror})."
             ) from None
 
+    @property
+    def disk(self) -> Path | None:
+        """A folder on the disk that stages fill, if it is a disk."""
+        return self.root
+
+    def address(self, key: str) -> Path | str:
+        """Where a stage is, to tell people."""
+        return self.root / key
+
     def sweep(self) -> None:
         """Remove what a kill has left of stages that are finished."""
         for work in (self.root / ".work").iterdir():
-            if sealed.read_seal(self.root / work.name):
+            if self.seal(work.name):
                 shutil.rmtree(work, ignore_errors=True)
         for lock in (self.root / ".locks").iterdir():
-            if sealed.read_seal(self.root / lock.name):
+            if self.seal(lock.name):
                 lock.unlink(missing_ok=True)
 
     def refer(self, study: Path) -> None:
         """Remember that a study's folder uses this store; its `plan.json` says which stages."""
         name = sealed.checksum(str(study).encode())
         (self.root / ".studies" / name).write_text(json.dumps({"folder": str(study)}))
+
+    def claims(self) -> dict[str, bytes]:
+        """What was remembered of studies, by a name for each."""
+        files = [path for path in (self.root / ".studies").glob("*") if not path.name.startswith(".")]
+        return {path.name: _bytes(path) for path in files}
+
+    def forget(self, claim: str) -> None:
+        """Have a study no longer count as a user of the store."""
+        (self.root / ".studies" / claim).unlink(missing_ok=True)
+
+
+def _bytes(file: Path) -> bytes:
+    """A file's; none where it cannot be read."""
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""

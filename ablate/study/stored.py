@@ -7,13 +7,15 @@ import json
 import os
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ablate import sealed
+from ablate.data.remote import is_url
 from ablate.errors import AblateError
+from ablate.study.remote_store import RemoteStore, store_at
 from ablate.study.store import Store
 
 TRASH = ".trash"
@@ -47,6 +49,23 @@ class StoredStage:
     epoch: int | None = None
     epochs: int | None = None
     running: bool = False
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a store holds of one stage.
+
+    Args:
+        published: Whether it has been finished; it may be damaged.
+        bytes: Of all its files.
+        written: When something of it was last written, in seconds since 1970.
+        settings: Reads what it was made with, as far as that can be told.
+    """
+
+    published: bool
+    bytes: int
+    written: float
+    settings: Callable[[], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -106,29 +125,36 @@ def out_folder(out: str | Path | None = None) -> Path:
     return Path(out or os.environ.get("ABLATE_OUT") or "runs").absolute()
 
 
-def store_root(out: str | Path | None = None) -> Path:
-    """Where the store of the studies in `out` is: `ABLATE_STORE`, else `.stages` beside them."""
-    return Path(os.environ.get("ABLATE_STORE") or out_folder(out) / ".stages").absolute()
+def store_place(out: str | Path | None = None) -> str | Path:
+    """Where the store of the studies in `out` is: `ABLATE_STORE`, maybe a URL, else `.stages` beside them."""
+    given = os.environ.get("ABLATE_STORE")
+    return given if given and is_url(given) else Path(given or out_folder(out) / ".stages").absolute()
 
 
 def open_store(path: str | Path | None = None) -> Store:
     """A store that is there.
 
     Args:
-        path: Its folder; default that of `store_root`.
+        path: Its folder or URL; default that of `store_place`.
 
     Raises:
         AblateError: There is none. A folder of another kind is never taken for one, since all in it would be
             taken for damaged stages.
     """
-    root = Path(path).absolute() if path else store_root()
-    if not (root / ".studies").is_dir():
-        raise AblateError(f"{root}: is no stage store; `ablate run` makes one, or name another with --store.")
-    return Store(root)
+    store = store_at(path or store_place())
+    if not store.exists:
+        raise AblateError(
+            f"{store.place}: is no stage store; `ablate run` makes one, or name another with --store."
+        )
+    return store
 
 
 def contents(store: Store) -> Contents:
-    """Look at a store without reading what the stages hold."""
+    """Look at a store without reading what the stages hold.
+
+    At a URL, what is being computed on other machines cannot be told from what was interrupted there, since
+    locks are local, and nothing is set aside.
+    """
     studies = references(store)
     users: defaultdict[str, list[str]] = defaultdict(list)
     planned: dict[str, Any] = {}
@@ -136,23 +162,33 @@ def contents(store: Store) -> Contents:
         planned |= study.stages or {}
         for key in study.stages or ():
             users[key].append(study.folder)
-    keys = sorted({*store.keys(), *(path.name for path in _folders(store.root / ".work"))})
-    stages = [_stage(store, key, planned.get(key, {}), tuple(users.get(key, ()))) for key in keys]
-    return Contents(stages, studies, _aside(store))
+    if isinstance(store, RemoteStore):
+        from ablate.study.remote_contents import remote_held
+
+        held, aside = remote_held(store), []
+    else:
+        held, aside = _held(store), _aside(store)
+    stages = [
+        _stage(store, key, one, planned.get(key, {}), tuple(users.get(key, ())))
+        for key, one in sorted(held.items())
+    ]
+    return Contents(stages, studies, aside)
 
 
 def references(store: Store) -> list[Reference]:
-    """The studies that use a store and whose folders are still there."""
-    files = [path for path in (store.root / ".studies").glob("*") if not path.name.startswith(".")]
-    found = (_reference(file) for file in files)
-    there = [reference for reference in found if reference.plan.parent.is_dir()]
+    """The studies that use a store and, as far as that can be seen from here, are still there."""
+    found = [_reference(store.root / ".studies" / name, text) for name, text in store.claims().items()]
+    there = [one for one in found if one.stages is not None or one.plan.parent.is_dir()]
     return sorted(there, key=lambda reference: reference.folder)
 
 
-def _reference(file: Path) -> Reference:
+def _reference(file: Path, text: bytes) -> Reference:
     try:
-        plan = Path(json.loads(file.read_text())["folder"]) / "plan.json"
-    except (OSError, ValueError, KeyError, TypeError):
+        claim = json.loads(text)
+        plan = Path(claim["folder"]) / "plan.json"
+        if "stages" in claim:  # at a URL, where the folder may be another machine's
+            return Reference(file, Path(f"{claim['machine']}:{plan}"), dict(claim["stages"]))
+    except (ValueError, KeyError, TypeError):
         return Reference(file, file, None)
     try:
         return Reference(file, plan, dict(json.loads(plan.read_text())["stages"]))
@@ -160,23 +196,39 @@ def _reference(file: Path) -> Reference:
         return Reference(file, plan, None)
 
 
-def _stage(store: Store, key: str, planned: dict[str, Any], studies: tuple[str, ...]) -> StoredStage:
-    folder, work = store.folder(key), store.root / ".work" / key
-    published, done = folder.is_dir(), sealed.read_seal(folder) or {}
-    settings = planned.get("settings") or _settings(folder)
-    status = str(done.get("status", "ok")) if done else "damaged" if published else "unfinished"
-    finished = done.get("finished") or _last_change(folder if published else work)
+def _stage(
+    store: Store, key: str, held: Held, planned: dict[str, Any], studies: tuple[str, ...]
+) -> StoredStage:
+    done = (store.seal(key) if held.published else None) or {}
+    settings = planned.get("settings") or held.settings()
+    status = str(done.get("status", "ok")) if done else "damaged" if held.published else "unfinished"
     return StoredStage(
         key=key,
         label=str(done.get("label") or planned.get("label") or ""),
         kind=str(settings.get("kind", "")),
         status=status,
-        bytes=folder_bytes(folder) + folder_bytes(work),
-        age=max(time.time() - finished, 0.0),
+        bytes=held.bytes,
+        age=max(time.time() - (done.get("finished") or held.written), 0.0),
         studies=studies,
         epoch=(store.epochs_done(key) or None) if status == "unfinished" else None,
         epochs=int(settings["phase"]["epochs"]) if settings.get("kind") == "fit" else None,
         running=store.is_locked(key),
+    )
+
+
+def _held(store: Store) -> dict[str, Held]:
+    """What a store in a folder holds of each stage."""
+    keys = {*store.keys(), *(path.name for path in _folders(store.root / ".work"))}
+    return {key: _held_of(store.folder(key), store.root / ".work" / key) for key in keys}
+
+
+def _held_of(folder: Path, work: Path) -> Held:
+    published = folder.is_dir()
+    return Held(
+        published=published,
+        bytes=folder_bytes(folder) + folder_bytes(work),
+        written=_last_change(folder if published else work),
+        settings=partial(_settings, folder),
     )
 
 

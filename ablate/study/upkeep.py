@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ablate import sealed
 from ablate.errors import AblateError
+from ablate.study.remote_store import RemoteStore
 from ablate.study.store import Store
 from ablate.study.stored import (
     TRASH,
@@ -32,7 +32,7 @@ _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 604800.0}
 class Checked:
     """What reading one stage in full has found: the files that are damaged, and whether it was set aside."""
 
-    folder: Path
+    folder: Path | str
     label: str
     damaged: tuple[str, ...]
     set_aside: bool = False
@@ -48,17 +48,17 @@ def verify(store: Store) -> Iterator[Checked]:
 
 
 def _check(store: Store, key: str, planned: str) -> Checked:
-    folder = store.folder(key)
-    label = str((sealed.read_seal(folder) or {}).get("label") or planned)
-    damaged = tuple(sealed.damaged_files(folder))
+    place = store.address(key)
+    label = str((store.seal(key) or {}).get("label") or planned)
+    damaged = tuple(store.damaged_files(key))
     if not damaged:
-        return Checked(folder, label, ())
+        return Checked(place, label, ())
     try:
         first = store.set_aside(key)
     except AblateError:
-        return Checked(folder, label, damaged)
+        return Checked(place, label, damaged)
     # if this process was not the first, the stage has been mended or removed meanwhile
-    return Checked(folder, label, damaged if first else (), first)
+    return Checked(place, label, damaged if first else (), first)
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def prune(store: Store, criteria: Criteria, *, dry_run: bool = False) -> Pruning
     wanted = [stage for stage in found.stages if _is_meant(stage, criteria, study)]
     stages = [stage for stage in wanted if not stage.running and not busy & {*stage.studies}]
     aside = [one for one in found.aside if criteria.unreferenced and _is_old(one, criteria)]
-    linked = {stage.key: linked_bytes(store.folder(stage.key)) for stage in stages}
+    linked = {stage.key: linked_bytes(store.root / stage.key) for stage in stages}
     if not dry_run:
         store.make_writable()
         stages = [stage for stage in stages if _remove_stage(store, stage.key)]
@@ -152,7 +152,7 @@ def prune(store: Store, criteria: Criteria, *, dry_run: bool = False) -> Pruning
         _empty_trash(store)
     forgotten = study is not None and not _left(found, study, stages)
     if study is not None and forgotten and not dry_run:
-        study.file.unlink(missing_ok=True)
+        store.forget(study.file.name)
     return Pruning(
         stages,
         aside,
@@ -207,7 +207,9 @@ def _remove_stage(store: Store, key: str) -> bool:
     """Remove a stage with its workplace and its lock; false if a process has begun to compute it."""
     with store.lock(key) as ours:
         if ours:
-            for path in (store.folder(key), store.root / ".work" / key):
+            if isinstance(store, RemoteStore):
+                store.remove(key)
+            for path in (store.root / key, store.root / ".work" / key):
                 _remove(store, path)
             (store.root / ".locks" / key).unlink(missing_ok=True)
     return ours

@@ -291,6 +291,18 @@ def test_folders(fitted: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         assert f"set {name} to a folder" in finding.mend
 
 
+def test_a_store_at_a_url(fitted: Machine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ABLATE_STORE", f"file://{tmp_path}/bucket/stages")
+    assert found_at("ABLATE_STORE").level == "ok"
+    assert not [path for path in (tmp_path / "bucket").rglob("*") if path.is_file()]
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ABLATE_STORE", f"file://{tmp_path}/file/stages")
+    finding = found_at("ABLATE_STORE")
+    assert finding.level == "problem"
+    assert finding.text.startswith(f"file://{tmp_path}/file/stages: cannot be ")
+    assert finding.mend.startswith("set ABLATE_STORE to")
+
+
 def test_a_disk_that_is_nearly_full(fitted: Machine, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=2**29))
     finding = found_at("ABLATE_OUT")

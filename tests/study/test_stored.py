@@ -19,7 +19,7 @@ from ablate.study.stored import (
     folder_bytes,
     open_store,
     shares,
-    store_root,
+    store_place,
 )
 from ablate.study.study import Study
 
@@ -35,12 +35,12 @@ def stage(store: Store, key: str) -> StoredStage:
 
 def test_where_the_store_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    assert store_root(tmp_path / "out") == tmp_path / ".store"
+    assert store_place(tmp_path / "out") == tmp_path / ".store"
     monkeypatch.delenv("ABLATE_STORE")
-    assert store_root(tmp_path / "out") == tmp_path / "out" / ".stages"
-    assert store_root() == tmp_path / ".out" / ".stages"
+    assert store_place(tmp_path / "out") == tmp_path / "out" / ".stages"
+    assert store_place() == tmp_path / ".out" / ".stages"
     monkeypatch.delenv("ABLATE_OUT")
-    assert store_root() == tmp_path / "runs" / ".stages"
+    assert store_place() == tmp_path / "runs" / ".stages"
 
 
 @pytest.mark.parametrize("there", [False, True])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_stores import begin, computed_elsewhere, finish, flip, make_store, study
 
+from ablate import sealed
 from ablate.errors import AblateError
 from ablate.study import upkeep
 from ablate.study.store import Store
@@ -78,7 +79,7 @@ class TestVerify:
             return ["weights"]
 
         finish(store, "a")
-        monkeypatch.setattr(upkeep.sealed, "damaged_files", remove)
+        monkeypatch.setattr(sealed, "damaged_files", remove)
         (checked,) = verify(store)
         assert not checked.damaged
 
