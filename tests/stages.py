@@ -80,6 +80,7 @@ class Runner:
             device=self.device,
             workers=self.workers,
             skipped=self.prepared.without(stage.fold),
+            technique_files=self.recipe.technique_sources,
             pixel_mean=mean,
             pixel_std=std,
         )

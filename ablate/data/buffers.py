@@ -21,6 +21,10 @@ class Buffers:
         self.limit = limit
         self._free: dict[int, list[memoryview]] = {}
 
+    def __reduce__(self) -> tuple[type[Buffers], tuple[int]]:
+        """A copy, such as one in a learner that is exported, begins with no memory."""
+        return Buffers, (self.limit,)
+
     @property
     def kept(self) -> int:
         """How many bytes are waiting to be used again."""

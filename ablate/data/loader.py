@@ -19,6 +19,7 @@ from ablate import devices
 from ablate.data.ahead import in_order
 from ablate.data.chosen import Chosen
 from ablate.data.draws import CENTRE, Draw, Drawer
+from ablate.data.share import Share
 from ablate.streams import Streams
 
 Sampler = Callable[[int], "np.ndarray | None"]
@@ -49,10 +50,14 @@ class KeyedDL(TfmdDL):
     batch: int = 0
     streams: Streams | None = None
     drawer: Drawer | None = None
+    augmenter: Drawer | None = None
+    """Draws in its place while the loader `augments`."""
     sampler: Sampler | None = None
     fetch: Fetch | None = None
     read_batch: ReadBatch | None = None
     """Makes a batch from items and draws at once, as the item-by-item path would; None where it cannot."""
+    share: Share = Share()
+    """This process's part of every batch; `bs` is the size of whole ones."""
     fills: bool = True
     """Whether the last batch may be filled up; not where an item's result depends on the others."""
 
@@ -84,8 +89,18 @@ class KeyedDL(TfmdDL):
         if isinstance(made, KeyedDL) and self.streams is not None:
             made.keyed(self.streams, self.drawer, self.sampler, self.fetch).epoch = self.epoch
             made.read_batch = None if kwargs.keys() & {"after_item", "before_batch"} else self.read_batch
-            made.fills = self.fills
+            made.augmenter, made.fills = self.augmenter, self.fills
         return made
+
+    @property
+    def augments(self) -> bool:
+        """Whether fastai asks for the transforms of training where there are none, as `Learner.tta` does."""
+        return self.augmenter is not None and getattr(self.dataset, "split_idx", None) == 0
+
+    @property
+    def items(self) -> list[Any]:
+        """The dataset's items, in a list: fastai's interpretations ask for several at once."""
+        return list(self.dataset.items)
 
     def numbers(self, positions: Sequence[int] | np.ndarray) -> np.ndarray:
         """The items' own numbers, which their draws are keyed by; positions where items have none."""
@@ -162,7 +177,8 @@ class KeyedDL(TfmdDL):
             if len(chunk) < self.bs and self.drop_last:
                 return
             keys = self.numbers(chunk)
-            yield chunk, keys if again is None else keys + again[begin : begin + len(chunk)]
+            keys = keys if again is None else keys + again[begin : begin + len(chunk)]
+            yield self.share.of(chunk), self.share.of(keys)
             begin += self.num_workers * self.bs
 
     def _ahead(self, chunks: Iterator[Chunk], epoch: int) -> Generator[Any]:
@@ -213,7 +229,8 @@ class KeyedDL(TfmdDL):
         return tuple(_filled_up(part, self.bs) for part in batch)
 
     def _draws(self, keys: np.ndarray, epoch: int) -> list[Draw]:
-        return [CENTRE] * len(keys) if self.drawer is None else self.drawer.draw(epoch, keys)
+        drawer = self.augmenter if self.augments else self.drawer
+        return [CENTRE] * len(keys) if drawer is None else drawer.draw(epoch, keys)
 
     def _item(self, position: int, key: int, draw: Draw) -> Any:
         assert self.streams is not None
@@ -237,7 +254,8 @@ class SeedBatch(ItemTransform):
 
     def encodes(self, batch: Any) -> Any:
         if self.loader.streams is not None:
-            seed = self.loader.streams.integer("batch", self.loader.epoch, self.loader.batch)
+            index = self.loader.share.index(self.loader.batch)
+            seed = self.loader.streams.integer("batch", self.loader.epoch, index)
             _seed_all(seed)
             if adapter := self.loader.adapter:
                 adapter.seed(seed)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from fastai.data.core import show_batch, show_results
+from fastai.interpret import plot_top_losses
 from fastai.torch_core import TensorBase
 from fastcore.foundation import L
 from fasttransform import Transform
@@ -97,3 +98,12 @@ def _show_results(
     images = L((image, *targets) for image, _, *targets in samples)
     ctxs = show_results(x[0], y, images, outs, ctxs=ctxs, max_n=max_n, **kwargs)
     return [caption.show(ctx=ctx) for (_, caption, *_), ctx in zip(samples, ctxs)]
+
+
+@plot_top_losses.dispatch
+def _plot_top_losses(
+    x: ImagesAndTable, y: Any, samples: Any, outs: Any, raws: Any, losses: Any, **kwargs: Any
+) -> Any:
+    """A grid of images, each with what is predicted, its label, loss and probability."""
+    images = L((image, *targets) for image, _, *targets in samples)
+    return plot_top_losses(x[0], y, images, outs, raws, losses, **kwargs)

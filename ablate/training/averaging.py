@@ -158,7 +158,7 @@ class EpochAverage(WeightAverage):
             for callback in learn.cbs:
                 if isinstance(callback, KeyedTraining):
                     callback.seed("swa", number)
-            yield batch[: learn.dls.n_inp]
+            yield batch[: getattr(learn.dls, "n_inp", len(batch) - 1)]  # as Learner splits a batch
             self._end_step()
 
     def _end_step(self) -> None:

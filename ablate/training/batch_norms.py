@@ -75,7 +75,9 @@ def recompute_statistics(model: nn.Module, batches: Iterable[tuple[Any, ...]]) -
     left: list[torch.Tensor] = []
     count = 0
     for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 1.0, None  # each batch leaves its own statistics
+        # each batch leaves its own statistics; the synchronized ones insist on a counter
+        norm.momentum = 1.0
+        norm.num_batches_tracked = torch.tensor(0) if isinstance(norm, nn.SyncBatchNorm) else None
     for count, inputs in enumerate(batches, 1):
         _take_up(averages, left, count - 1)
         left = []

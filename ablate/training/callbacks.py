@@ -14,6 +14,7 @@ from fastai.torch_core import apply
 
 from ablate import devices
 from ablate.data.loader import KeyedDL
+from ablate.data.share import Share
 from ablate.streams import Streams
 
 
@@ -30,13 +31,19 @@ class KeyedTraining(Callback):
             if isinstance(loader, KeyedDL):
                 loader.epoch = int(self.learn.epoch)
 
+    def before_validate(self) -> None:
+        loader = self.learn.dl
+        if isinstance(loader, KeyedDL) and loader.augments:
+            loader.epoch = int(self.learn.epoch)  # `Learner.tta` counts its copies as epochs
+
     def before_batch(self) -> None:
         if self.learn.training:
             self.seed("dropout", int(self.learn.iter))
 
     def seed(self, what: str, batch: int) -> None:
         """Seed the device for one batch of the epoch, by the name of what draws from it."""
-        self.device.seed(self.streams.integer(what, int(self.learn.epoch), batch))
+        index = getattr(self.learn.dls.train, "share", Share()).index(batch)
+        self.device.seed(self.streams.integer(what, int(self.learn.epoch), index))
 
 
 class DeviceStep(Callback):

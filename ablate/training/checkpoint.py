@@ -28,7 +28,7 @@ from ablate.training.state import load_state, save_state
 from ablate.training.weights import WEIGHTS, load_optimizer, load_weights, save_optimizer, save_weights
 
 CALLBACKS = "callbacks"
-_LAYOUT = 3
+_LAYOUT = 4
 """Raised when a checkpoint holds something else: those of another ablate are as if they were not there."""
 _FORGETFUL = {TrackerCallback: ("best", "new_best", "wait"), GradientAccumulation: ("count",)}
 """What fastai's own callbacks forget on `before_fit`."""
@@ -53,12 +53,19 @@ class Checkpoints(Callback):
         folder: The stage's workplace.
         best: Knows the epochs whose weights are worth keeping.
         stopping: Whether to stop after the present epoch.
+        report: Told `{"checkpoint": epoch}` when an epoch is kept.
     """
 
     order = 110  # after every callback whose state it keeps
 
-    def __init__(self, folder: Path, best: BestEpochs, stopping: Callable[[], bool]):
-        self.folder, self.best, self.stopping = folder, best, stopping
+    def __init__(
+        self,
+        folder: Path,
+        best: BestEpochs,
+        stopping: Callable[[], bool],
+        report: Callable[[dict[str, Any]], None] = lambda message: None,
+    ):
+        self.folder, self.best, self.stopping, self.report = folder, best, stopping, report
         self.stopped = False
         self.latest = latest(folder)
 
@@ -103,6 +110,7 @@ class Checkpoints(Callback):
         sealed.sync(self.folder)
         if before is not None:
             shutil.rmtree(before, ignore_errors=True)
+        self.report({"checkpoint": epoch})
 
 
 def latest(folder: Path) -> Path | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import fastai.vision.data  # noqa: F401  has batches of images shown in a grid
 import numpy as np
 from fastai.data.block import CategoryBlock, DataBlock, TransformBlock
 from fastai.data.core import DataLoaders, Datasets
@@ -80,13 +81,15 @@ def dataloaders(parts: Parts) -> DataLoaders:
     source = parts.side("train") + parts.side("valid")
     adapter = devices.load(parts.device)
     device = adapter.torch_device()
-    check_divides(batch_size, adapter.replicas)
+    check_divides(batch_size, adapter.replicas * parts.share.ranks)
     dls = datablock(parts).dataloaders(source, bs=batch_size, num_workers=parts.workers, device=device)
     for loader in dls.loaders:
         loader.after_batch.fs = L(adapter.batch_transforms(loader.after_batch.fs))
     fetch = Fetch(parts.stream) if parts.stream else None
     dls.train.keyed(parts.streams, _drawer(parts), training_order(parts), fetch)
+    dls.train.share = parts.share
     dls.valid.keyed(parts.streams, fetch=fetch)
+    dls.valid.augmenter = dls.train.drawer
     if not _foreign(parts):
         table = ReadTable(parts.table) if parts.table else None
         read = ReadBatch(_pixels(parts), _render(parts).size, adapter.buffer, table)

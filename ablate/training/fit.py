@@ -24,7 +24,8 @@ from ablate.techniques.base import Schedule
 from ablate.training.callbacks import StopWhenDiverged
 
 Report = Callable[[dict[str, Any]], None]
-"""Told what a stage has done: `{"done": …, "total": …}`, `{"epoch": row}`, or `{"note": sentence}`."""
+"""Told what a stage has done: `{"done": …, "total": …}`, `{"epoch": row, "steps": columns}`,
+`{"checkpoint": epoch}` when that is kept, or `{"note": sentence}`."""
 HISTORY, STEPS = "history.csv", "steps.csv"
 COLUMNS = ("epoch", "step", "loss", "lr", "lr_body", "mom")
 
@@ -53,7 +54,8 @@ class EpochLog(Callback):
 
     Args:
         phase: The phase's name.
-        report: Told `{"done": …, "total": …}` after batches and `{"epoch": row}` after epochs.
+        report: Told `{"done": …, "total": …}` after batches and, after epochs, `{"epoch": row, "steps":
+            columns}` with the values of each of the epoch's steps, numbered from the phase's first.
     """
 
     order = 55  # after the recorder, before what may end the fit
@@ -66,11 +68,10 @@ class EpochLog(Callback):
         self.steps: list[dict[str, Any]] = []
 
     def before_fit(self) -> None:
-        self.fetched = 0
         self.total = self.learn.n_epoch * len(self.learn.dls.train)
 
     def before_epoch(self) -> None:
-        self.began = time.perf_counter()
+        self.began, self.first = time.perf_counter(), len(self.steps)
 
     def after_batch(self) -> None:
         if self.learn.training:
@@ -86,10 +87,9 @@ class EpochLog(Callback):
 
     def after_train(self) -> None:
         losses = self.learn.recorder.losses
-        losses[self.fetched :] = [loss.cpu() for loss in losses[self.fetched :]]  # waits for the device, once
-        for step in self.steps[self.fetched :]:
+        losses[self.first :] = [loss.cpu() for loss in losses[self.first :]]  # waits for the device, once
+        for step in self.steps[self.first :]:
             step["loss"] = float(step["loss"])
-        self.fetched = len(self.steps)
 
     def after_epoch(self) -> None:
         names = [str(name) for name in self.learn.recorder.metric_names[1:-1]]
@@ -97,7 +97,8 @@ class EpochLog(Callback):
         row = {"phase": self.phase, "epoch": int(self.learn.epoch), **dict(zip(names, values, strict=True))}
         row["seconds"] = round(time.perf_counter() - self.began, 3)
         self.epochs.append(row)
-        self.report({"epoch": row})
+        steps = self.steps[self.first :]
+        self.report({"epoch": row, "steps": {name: [step[name] for step in steps] for name in COLUMNS[1:]}})
 
     def state_dict(self) -> dict[str, Any]:
         rows = [[float(step[name]) for name in COLUMNS] for step in self.steps]

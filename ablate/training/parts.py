@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ablate.data.chosen import Chosen
 from ablate.data.items import Items
 from ablate.data.packs import Presized
+from ablate.data.share import Share
 from ablate.data.splits import Fold
 from ablate.data.tabular import TabularEncoder
 from ablate.recipe.schema import Model, Phase
@@ -34,6 +35,7 @@ class Parts:
         presized: The cached images by presize; changes nothing but speed.
         jpeg: The quality at which presized images are kept as JPEGs; None keeps their pixels.
         stream: How many shards are shuffled together; None for all images.
+        share: Which part of every training batch this process makes.
         encoder: Of the table's columns, where the recipe names some, by the training split.
     """
 
@@ -52,6 +54,7 @@ class Parts:
     stream: int | None = None
     inactive: frozenset[str] = frozenset()
     encoder: TabularEncoder | None = None
+    share: Share = field(default_factory=Share)
 
     @property
     def active(self) -> list[Technique]:

@@ -10,8 +10,9 @@ import errno
 import json
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from safetensors import SafetensorError
 from ablate import devices, sealed, techniques
 from ablate.data.chosen import Chosen
 from ablate.data.items import load_items
+from ablate.data.share import Share
 from ablate.data.splits import make_folds, quick_fold
 from ablate.data.tabular import fit_encoder
 from ablate.errors import AblateError, StageStopped
@@ -32,17 +34,18 @@ from ablate.study.job import Job
 from ablate.techniques import compose
 from ablate.training.best import BestEpochs, weights_for
 from ablate.training.callbacks import SingleBatch
-from ablate.training.checkpoint import Checkpoints
 from ablate.training.data import dataloaders
 from ablate.training.fit import EpochLog, Report, SeedEpochs, find_rate, fit_phase, peak_rates
 from ablate.training.inputs import Inputs
 from ablate.training.learner import build_learner, quiet
 from ablate.training.parts import Parts
 from ablate.training.predict import joined, predicted_columns, write_predictions
+from ablate.training.ranks import Alone, Stopping, Team, require_devices, together
+from ablate.training.samples import Samples
 from ablate.training.weights import load_optimizer, load_weights, save_optimizer, save_weights
 
 RATE = "lr.json"
-Stopping = Callable[[], bool]
+_ALONE = Alone()
 
 
 def run_job(job: Job, report: Report, stopping: Stopping = lambda: False) -> None:
@@ -58,10 +61,13 @@ def run_job(job: Job, report: Report, stopping: Stopping = lambda: False) -> Non
         Damaged: A stage before it is.
         StageStopped: It was asked to stop and did.
     """
-    devices.load(job.device).start(job.threads, bool(job.settings.get("deterministic")))
-    folder = Path(job.folder)
+    folder, kind = Path(job.folder), job.settings["kind"]
     try:
-        done = _KINDS[job.settings["kind"]](job, folder, report, stopping)
+        if kind == "fit" and job.devices > 1:
+            done = together(partial(_fit_share, job, folder), job.devices, report, stopping)
+        else:
+            devices.load(job.device).start(job.threads, bool(job.settings.get("deterministic")))
+            done = _KINDS[kind](job, folder, report, stopping)
         (folder / "settings.json").write_text(json.dumps(job.settings, indent=1))
         sealed.seal(folder, label=job.label, status=done.status, seconds=round(done.seconds, 3))
     except (OSError, SafetensorError) as error:
@@ -81,7 +87,7 @@ class Done:
     seconds: float
 
 
-def build_parts(job: Job, settings: dict[str, Any]) -> Parts:
+def build_parts(job: Job, settings: dict[str, Any], share: Share = _ALONE.share) -> Parts:
     """The parts of the phase that some settings describe, on a job's data."""
     data = Data.model_validate(job.data)
     items = load_items(data)
@@ -90,6 +96,7 @@ def build_parts(job: Job, settings: dict[str, Any]) -> Parts:
     return described_parts(
         settings,
         weights=job.weights,
+        sources=job.technique_files,
         items=items,
         fold=fold,
         encoder=fit_encoder(data, items.items, fold),
@@ -98,21 +105,29 @@ def build_parts(job: Job, settings: dict[str, Any]) -> Parts:
         device=job.device,
         workers=job.workers,
         presized=job.presized,
+        share=share,
     )
 
 
-def described_parts(settings: dict[str, Any], *, weights: str | None = None, **surroundings: Any) -> Parts:
+def described_parts(
+    settings: dict[str, Any],
+    *,
+    weights: str | None = None,
+    sources: Mapping[str, str] | None = None,
+    **surroundings: Any,
+) -> Parts:
     """The parts of the phase that some settings describe.
 
     Args:
         settings: A stage's.
         weights: The file of initial weights, if any.
+        sources: The texts of the recipe's own techniques, if any; see `ablate.techniques.known`.
         surroundings: The fields of `Parts` that no settings tell: items, fold, device and the like.
     """
     return Parts(
         model=Model.model_validate(settings["model"] | {"weights": weights}),
         phase=Phase.model_validate(settings["phase"]),
-        on={t["name"]: techniques.build(t["name"], t["options"]) for t in settings["techniques"]},
+        on={t["name"]: techniques.build(t["name"], t["options"], sources) for t in settings["techniques"]},
         streams=Streams(settings["seed"], settings["phase"]["name"], settings["salt"]),
         jpeg=settings.get("jpeg"),
         stream=settings.get("stream"),
@@ -133,30 +148,46 @@ def _ready_learner(job: Job, parts: Parts, resumes: bool = False) -> Learner:
     return learn
 
 
-def _fit(job: Job, folder: Path, report: Report, stopping: Stopping) -> Done:
+def _fit_share(job: Job, folder: Path, share: Share, meet: Path, report: Report, stopping: Stopping) -> Done:
+    """Fit a phase in one of the processes that do so together."""
+    from ablate.training.distributed import Member  # takes a second, which most studies need not wait
+
+    team = Member(share, job.device)
+    threads, workers = max(job.threads // share.ranks, 1), -(-job.workers // share.ranks)
+    job = replace(job, threads=threads, workers=workers)
+    with team.joined(meet, job.threads, bool(job.settings.get("deterministic"))):
+        return _fit(job, folder, report, stopping, team)
+
+
+def _fit(job: Job, folder: Path, report: Report, stopping: Stopping, team: Team = _ALONE) -> Done:
     began = time.perf_counter()
-    parts = build_parts(job, job.settings)
+    parts = build_parts(job, job.settings, team.share)
     best = BestEpochs(parts.side("valid"), job.settings.get("keep_by", "log_loss"))
-    log = EpochLog(parts.phase.name, report)
-    checkpoints = Checkpoints(folder.parent, best, stopping)
+    log, samples = EpochLog(parts.phase.name, report), Samples()
+    checkpoints = team.checkpoints(folder.parent, best, stopping, report)
     start = checkpoints.start_epoch
     learn = _ready_learner(job, parts, resumes=start > 0)
+    team.prepare(learn)
     learn.watch_compilations.tell = lambda text: report({"note": text})
-    callbacks = [SeedEpochs(parts.streams), log, best, checkpoints]
+    callbacks = [SeedEpochs(parts.streams), log, samples, best, checkpoints]
     finite = _train(learn, parts, _rate(job, parts.phase), callbacks, start)
     if checkpoints.stopped:
         raise StageStopped(f"{job.label}: stopped after epoch {int(learn.epoch) + 1}.")
-    log.write(folder)
     seconds = time.perf_counter() - began + log.earlier
+    status = "ok" if finite else "diverged"
+    if not team.share.leads:
+        return Done(status, seconds)
+    log.write(folder)
+    samples.write(folder)
     if not finite:
-        return Done("diverged", seconds)
+        return Done(status, seconds)
     last = int(learn.epoch)
     save_weights(learn, folder)
     save_optimizer(learn, folder)
     Inputs.of(parts).write(folder)
     checkpoints.keep_best(folder, last)
     best.write(folder, last)
-    return Done("ok", seconds)
+    return Done(status, seconds)
 
 
 def _train(
@@ -201,8 +232,9 @@ def _preflight(job: Job, folder: Path, report: Report, stopping: Stopping) -> Do
     """Build every distinct phase and run one batch of training and one of validation through it."""
     began = time.perf_counter()
     stages = job.settings["stages"]
+    require_devices(job.device, job.devices)
     for done, settings in enumerate(stages, 1):
-        parts = build_parts(job, settings)
+        parts = build_parts(job, settings, Share(0, settings.get("devices", 1)))
         learn = quiet(build_learner(parts, dataloaders(parts), initial=done == 1, folder=folder))
         try:
             # at the rates of training: on XLA, numbers that are equal by chance make another graph

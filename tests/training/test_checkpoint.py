@@ -65,6 +65,19 @@ def test_a_checkpoint_is_a_sealed_folder_without_pickles(made: Any, tmp_path: Pa
     assert not checkpoints.stopped
 
 
+def test_an_epoch_is_told_once_its_checkpoint_is_there(made: Any, tmp_path: Path):
+    told: list[tuple[dict[str, Any], bool]] = []
+
+    def report(message: dict[str, Any]) -> None:
+        told.append((message, sealed.is_whole(tmp_path / f"epoch-{message['checkpoint']}")))
+
+    best = Fixed(made.side("valid"))
+    learn = quiet(build_learner(made, dataloaders(made)))
+    checkpoints = Checkpoints(tmp_path, best, lambda: False, report)
+    fit_phase(learn, made.phase, [1e-3, 1e-3], [best, checkpoints])
+    assert told == [({"checkpoint": 0}, True), ({"checkpoint": 1}, True)]
+
+
 def test_a_new_fit_starts_at_the_beginning(tmp_path: Path):
     checkpoints = Checkpoints(tmp_path / "nowhere", BestEpochs([]), lambda: False)
     assert (checkpoints.start_epoch, checkpoints.latest) == (0, None)

@@ -479,7 +479,7 @@ EVENTS = [
 """Every event of an epoch, and whether it is one of training."""
 
 
-@pytest.mark.parametrize("epoch", range(3))
+@pytest.mark.parametrize("epoch", [0, *(pytest.param(epoch, marks=pytest.mark.slow) for epoch in (1, 2))])
 def test_resume_after_a_kill_at_every_event(run_of: Callable[..., Any], epoch: int):
     """Killed at each event of one epoch in turn, everything on, each time going on from the time before."""
     undisturbed, disturbed = run_of(EVERYTHING, "undisturbed"), run_of(EVERYTHING)

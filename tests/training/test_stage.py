@@ -32,6 +32,7 @@ def test_a_fit_writes_weights_optimizer_and_history(runner):
         "optimizer.json",
         "history.csv",
         "steps.csv",
+        "samples.jpg",
         "best.json",
         "inputs.json",
         "settings.json",
@@ -105,6 +106,7 @@ def test_a_diverged_fit_says_so_and_leaves_no_weights(runner):
     assert {file.name for file in folder.iterdir()} == {
         "history.csv",
         "steps.csv",
+        "samples.jpg",
         "settings.json",
         "DONE.json",
     }
@@ -175,6 +177,7 @@ def preflight(runner, tmp_path: Path) -> Callable[..., list[dict]]:
         job = Job("preflight", "preflight", settings, str(out), made.recipe.data.model_dump())
         run_job(job, told.append)
         assert not list(tmp_path.rglob("*.safetensors"))
+        assert not list(tmp_path.rglob("samples.jpg"))
         return told
 
     return run
