@@ -11,11 +11,15 @@ import click
 
 from ablate import __version__
 from ablate.cli_bench import bench
+from ablate.cli_completion import complete_recipe, complete_study, completion
 from ablate.cli_doctor import doctor
 from ablate.cli_predict import export, predict
 from ablate.cli_store import store
+from ablate.cli_sync import sync
 from ablate.errors import AblateError, Terminated
 
+_RECIPE = click.argument("recipe", type=click.Path(), shell_complete=complete_recipe)
+_STUDY = click.argument("study", type=click.Path(), shell_complete=complete_study)
 _SET = click.option(
     "--set",
     "assignments",
@@ -65,7 +69,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("recipe", type=click.Path())
+@_RECIPE
 @_SET
 @_OUT
 @click.option("--quick", is_flag=True, help="A smoke run on few images and epochs, under another name.")
@@ -76,12 +80,37 @@ def main() -> None:
 @click.option("--fresh", is_flag=True, help="Go on although images or versions have changed: compute again.")
 @_UNTIL_DECIDED
 @_MAX_SEEDS
+@click.option(
+    "--wandb",
+    type=click.Choice(["auto", "online", "offline", "off"]),
+    default="auto",
+    show_default=True,
+    help="Whether to tell W&B; auto is online with a key, else offline.",
+)
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where to run.",
+)
+@click.option("--address", help="The Ray cluster: auto, HOST:PORT or ray://HOST:10001. [default: its own]")
+@click.option(
+    "--resource",
+    "resources",
+    multiple=True,
+    metavar="NAME=NUMBER",
+    callback=lambda ctx, parameter, values: _resources(values),
+    help="What a stage takes of a Ray node: num_gpus=1, num_cpus=4, TPU=4; repeat for more.",
+)
 def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool, **options: Any) -> None:
     """Run a study, or what is left of it, and print its table of effects.
 
     Example: ablate run recipes/digits.yaml --set study.seeds=3
 
     Or until the verdicts are in: ablate run recipes/digits.yaml --until-decided --max-seeds 8
+
+    Or on a Ray cluster: ablate run recipes/digits.yaml --executor ray --resource num_cpus=1
     """
     from ablate.study.execute import run_study
 
@@ -91,7 +120,7 @@ def run(recipe: str, assignments: tuple[str, ...], out: str | None, quick: bool,
 
 
 @main.command()
-@click.argument("recipe", type=click.Path())
+@_RECIPE
 @_SET
 @_OUT
 @click.option("--quick", is_flag=True, help="Plan the smoke run.")
@@ -117,7 +146,7 @@ def plan(recipe: str, assignments: tuple[str, ...], out: str | None, as_json: bo
 
 
 @main.command()
-@click.argument("recipe", type=click.Path())
+@_RECIPE
 @_SET
 def check(recipe: str, assignments: tuple[str, ...]) -> None:
     """Decode every image in full; count classes by split; look for the same image on two sides.
@@ -136,7 +165,7 @@ def check(recipe: str, assignments: tuple[str, ...]) -> None:
 
 
 @main.command()
-@click.argument("study", type=click.Path())
+@_STUDY
 def show(study: str) -> None:
     """Print the table of effects of a study that has been run.
 
@@ -144,14 +173,14 @@ def show(study: str) -> None:
     """
     from rich.console import Console
 
-    from ablate.study.display import print_effects
+    from ablate.study.show_effects import print_effects
     from ablate.study.study import Study
 
     print_effects(Console(), Study.open(study))
 
 
 @main.command()
-@click.argument("study", type=click.Path())
+@_STUDY
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(study: str, as_json: bool) -> None:
     """Tell how far a study is: what is finished, running, failed and still to come, and how long that takes.
@@ -170,11 +199,14 @@ def status(study: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("study", type=click.Path())
-def report(study: str) -> None:
+@_STUDY
+@click.option("--wandb", is_flag=True, help="A W&B report and a saved view too; needs ablate[workspaces].")
+def report(study: str, wandb: bool) -> None:
     """Make effects.csv and the report anew from a study's tables; needs no images.
 
     Example: ablate report runs/digits
+
+    At W&B too, after `ablate sync`: ablate report runs/digits --wandb
     """
     from ablate.study.study import Study
 
@@ -182,6 +214,11 @@ def report(study: str) -> None:
     opened.analyse()
     for name in ("report.html", "report.md"):
         click.echo(opened.folder / name)
+    if wandb:
+        from ablate.tracking.workspace import write_pages
+
+        for address in write_pages(opened.folder):
+            click.echo(address)
 
 
 @main.command("techniques")
@@ -223,10 +260,24 @@ def schema() -> None:
 
 
 main.add_command(bench)
+main.add_command(completion)
 main.add_command(doctor)
 main.add_command(export)
 main.add_command(predict)
 main.add_command(store)
+main.add_command(sync)
+
+
+def _resources(assignments: tuple[str, ...]) -> dict[str, float]:
+    """What `--resource` says, by name."""
+    found: dict[str, float] = {}
+    for assignment in assignments:
+        name, _, number = assignment.partition("=")
+        try:
+            found[name] = float(number)
+        except ValueError:
+            raise AblateError(f"--resource {assignment}: is not NAME=NUMBER, as in num_gpus=1.") from None
+    return found
 
 
 def _load(recipe: str, assignments: tuple[str, ...]) -> Any:

@@ -7,9 +7,11 @@ import warnings
 
 import click
 
+from ablate.cli_completion import complete_recipe, complete_technique
+
 
 @click.command()
-@click.argument("recipe", type=click.Path())
+@click.argument("recipe", type=click.Path(), shell_complete=complete_recipe)
 @click.option(
     "--set",
     "assignments",
@@ -19,7 +21,11 @@ import click
 )
 @click.option("--phase", help="The phase to measure. [default: the last]")
 @click.option(
-    "--on", multiple=True, metavar="TECHNIQUE", help="On beside the baseline's techniques; repeat for more."
+    "--on",
+    multiple=True,
+    metavar="TECHNIQUE",
+    shell_complete=complete_technique,
+    help="On beside the baseline's techniques; repeat for more.",
 )
 @click.option("--device", default="auto", show_default=True, help="cpu, cuda, mps, xla or auto.")
 @click.option("--threads", type=click.IntRange(1), help="Torch threads. [default: all cores]")
@@ -45,7 +51,7 @@ def bench(
 ) -> None:
     """Measure how many images a second each part of training can do, and name the bottleneck.
 
-    Example: ablate bench recipes/digits.yaml --seconds 20
+    Example: ablate bench recipes/digits.yaml --seconds 2
     """
     warnings.simplefilter("ignore")  # libraries' words to programmers; a run has them in its stages' logs
     from ablate.bench.measure import facts, measure

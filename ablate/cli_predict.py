@@ -8,14 +8,16 @@ from typing import Any
 
 import click
 
+from ablate.cli_completion import complete_study
 from ablate.errors import AblateError
 
+_STUDY = click.argument("study", type=click.Path(), shell_complete=complete_study)
 _VARIANT = click.option("--variant", help="Whose networks. [default: the best, or the only one]")
 _BEST = click.option("--best", is_flag=True, help="Those of the best variant; the default.")
 
 
 @click.command()
-@click.argument("study", type=click.Path())
+@_STUDY
 @click.option(
     "--images", type=click.Path(), help="A folder of images, or a CSV with the recipe's image column."
 )
@@ -62,7 +64,7 @@ def predict(study: str, **options: Any) -> None:
 
 
 @click.command()
-@click.argument("study", type=click.Path())
+@_STUDY
 @_VARIANT
 @_BEST
 @click.option("--out", required=True, type=click.Path(), help="The folder to make.")

@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
+from ablate.cli_completion import complete_study
+
 _STORE = click.option(
     "--store",
     "path",
     type=click.Path(),
-    help="The stage store. [default: $ABLATE_STORE, else .stages in $ABLATE_OUT or runs]",
+    help="The stage store, a folder or a URL. [default: $ABLATE_STORE, else .stages in $ABLATE_OUT or runs]",
 )
 
 
@@ -75,7 +77,12 @@ def verify(path: str | None) -> None:
 
 @store.command()
 @_STORE
-@click.option("--study", metavar="FOLDER_OR_NAME", help="What no other study uses, and the study's claim.")
+@click.option(
+    "--study",
+    metavar="FOLDER_OR_NAME",
+    shell_complete=complete_study,
+    help="What no other study uses, and the study's claim.",
+)
 @click.option("--older-than", metavar="AGE", help="What is older than 12h, 30d or 2w.")
 @click.option("--unreferenced", is_flag=True, help="What no study uses, and what was set aside as damaged.")
 @click.option("--dry-run", is_flag=True, help="Only tell what would be removed.")
@@ -90,4 +97,4 @@ def prune(path: str | None, older_than: str | None, dry_run: bool, **criteria: A
 
     age = None if older_than is None else parse_age(older_than)
     chosen, opened = Criteria(older_than=age, **criteria), open_store(path)
-    print_pruning(prune(opened, chosen, dry_run=dry_run), opened.root, dry_run)
+    print_pruning(prune(opened, chosen, dry_run=dry_run), opened.disk, dry_run)

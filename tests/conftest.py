@@ -15,18 +15,26 @@ from PIL import Image
 settings.register_profile("ablate", derandomize=True, deadline=None, database=None)
 settings.load_profile("ablate")
 
+# for fixtures of whole modules too, which come before those of a test
+os.environ["WANDB_MODE"] = "disabled"
+
 COLOURS = {"cat": (200, 60, 60), "dog": (60, 180, 60), "fox": (60, 60, 200)}
 
 
 @pytest.fixture(autouse=True)
 def own_folders(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test reads or writes what belongs to the person who runs it."""
+    """No test reads or writes what belongs to the person who runs it, nor the folder where it is run."""
+    monkeypatch.chdir(tmp_path)
     for name in list(os.environ):
         ours = name.startswith("ABLATE_") and name != "ABLATE_TEST_DATA"
         if ours or name in ("CASSAVA_DATA", "HAM10000_DATA", "LANDMARK_DATA"):
             monkeypatch.delenv(name)
     for name in ("cache", "out", "store"):
         monkeypatch.setenv(f"ABLATE_{name.upper()}", str(tmp_path / f".{name}"))
+    for name in list(os.environ):
+        if name.startswith("WANDB_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
 
 
 @pytest.fixture

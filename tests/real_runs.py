@@ -195,7 +195,8 @@ def processes() -> Iterable[tuple[int, int, int]]:
     for path in Path("/proc").iterdir():
         if path.name.isdigit():
             try:
-                state, parent, _, own = (path / "stat").read_text().rsplit(")", 1)[1].split()[:4]
+                text = (path / "stat").read_text(errors="replace")
+                state, parent, _, own = text.rsplit(")", 1)[1].split()[:4]
             except OSError:
                 continue
             if state not in "ZX":
@@ -223,7 +224,7 @@ def is_stage(pid: int) -> bool:
 def command_of(pid: int) -> str:
     """The command line of a process; empty if it is gone."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
+        return Path(f"/proc/{pid}/cmdline").read_text(errors="replace")
     except OSError:
         return ""
 
@@ -247,6 +248,11 @@ def _content(path: Path) -> Any:
     if path.name in ("trials.csv", "history.csv"):
         table = pd.read_csv(io.BytesIO(path.read_bytes()), dtype=str)
         return table.drop(columns=["train_seconds", "seconds"], errors="ignore").to_csv()
+    if path.parent.name == "history" and path.suffix == ".jsonl":
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for part in (part for line in lines for part in line.values()):
+            part.pop("seconds", None)
+        return lines
     if path.name == "report.html":  # train times stand in one section of it
         return re.sub(r'<section id="cost">.*?</section>', "", path.read_text(encoding="utf-8"), flags=re.S)
     if path.name == sealed.SEAL:

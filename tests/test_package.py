@@ -1,9 +1,11 @@
-"""`import ablate` is quick, and has the names of the notebook API."""
+"""`import ablate` is quick, and has the names of the notebook API; the tests' own modules have one each."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -31,3 +33,9 @@ def test_a_name_that_is_not_there():
         ablate.recipes  # noqa: B018
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         ablate.techniques.Nothing  # noqa: B018
+
+
+def test_no_two_modules_of_the_tests_share_a_name():
+    """Whichever is imported first would stand for both: the tests are no packages."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("*.py"))
+    assert [name for name, count in names.items() if count > 1] == ["conftest.py"]

@@ -14,16 +14,17 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 from ablate.errors import AblateError, Damaged, StageFailed, StageStopped
+from ablate.executors.base import Executor, Report, Started
 from ablate.study.job import Job
+from ablate.study.planning import available_cores
 
-Report = Callable[[dict[str, Any]], None]
 _SERVER_ENVIRONMENT = {
     # the imports' own warnings are not the user's business
     "PYTHONWARNINGS": "ignore",
@@ -33,78 +34,111 @@ _SERVER_ENVIRONMENT = {
 }
 _STARTS = 5
 _ENDINGS = {"finished", "wrong", "damaged", "stopped", "failed"}
-_PRELOAD = ["ablate.training.stage", "ablate.training.mixing"]
 
 
-class LocalExecutor:
-    """One job at a time, in processes forked from one server.
+class LocalExecutor(Executor):
+    """Processes forked from one server.
 
     Args:
         logs: The folder for what the processes print, one file per job.
         device: What the jobs run on.
     """
 
+    slots = 1
+    """More would share the cores or the accelerator, and be none the faster for it."""
+
     def __init__(self, logs: Path, device: str = "cpu"):
-        self.logs = logs
+        self.logs, self.device = logs, device
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([*_PRELOAD, f"ablate.devices.{device}"])
+        names = ("executors.preload", f"devices.{device}", "executors.preloaded")
+        self._context.set_forkserver_preload([f"ablate.{name}" for name in names])
+        # what is changed for a moment while a process starts belongs to all threads
+        self._starting = threading.Lock()
+
+    @property
+    def threads(self) -> int:
+        return available_cores()
 
     def warm_up(self) -> None:
         """Start the server now, so that its imports run beside what comes before the first job."""
-        with _environment(_SERVER_ENVIRONMENT), _without_main(), _short_names():
+        with self._starting, _environment(_SERVER_ENVIRONMENT), _without_main(), _short_names():
             forkserver.ensure_running()
 
-    def run(self, job: Job, report: Report, stopping: Callable[[], bool] = lambda: False) -> None:
-        """Run one job to its end.
-
-        Args:
-            job: What to do.
-            report: Told of its progress.
-            stopping: Asked now and then whether the job should stop after its epoch.
-
-        Raises:
-            AblateError: The recipe or the data cannot work, in one sentence.
-            Damaged: A stage before it is.
-            StageFailed: It ended with an error or was killed; the message says where its log lies.
-            StageStopped: It was asked to stop and did.
-        """
-        log = self.logs / f"{job.key}.log"
-        process, ours = self._start(job, log)
-        try:
-            outcome = _follow(process, ours, report, stopping)
-        except BaseException:  # a second Ctrl-C above all: what the job was doing is not wanted any more
-            process.terminate()
-            raise
-        finally:
-            exitcode = _end(process)
-            ours.close()
-        if outcome is None:
-            raise StageFailed(f"{job.label}: {_killed(exitcode)}; its log is {log}.")
-        _raise(outcome, job, log)
-
-    def _start(self, job: Job, log: Path) -> tuple[Any, Connection]:
-        """Start a job's process; gives it and the connection to it."""
+    def start(self, job: Job, report: Report) -> Started:
         ours, theirs = self._context.Pipe()
+        log = self.logs / f"{job.key}.log"
         for left in reversed(range(_STARTS)):
             process = self._context.Process(
                 target=_work, args=(job, theirs, str(log)), name=job.label, daemon=False
             )
             try:
-                with _environment(_SERVER_ENVIRONMENT), _without_main(), _short_names():
+                with self._starting, _environment(_SERVER_ENVIRONMENT), _without_main(), _short_names():
                     process.start()
                 break
-            except (
-                OSError,
-                EOFError,
-            ) as error:  # a server that has just been killed; the next try has another
-                if not left:
+            except (OSError, EOFError) as error:
+                if not left:  # else the server has just been killed, and the next try has another
                     raise StageFailed(f"{job.label}: no process could be started ({error}).") from None
                 time.sleep(0.1)
         theirs.close()
-        return process, ours
+        started = _Started(job, report, process, ours, log)
+        try:
+            report({"started": ""})
+        except BaseException:  # nobody else can end it yet
+            started.kill()
+            raise
+        return started
+
+    def wait(self, started: Sequence[Started], timeout: float) -> list[Started]:
+        processes = [one for one in started if isinstance(one, _Started)]
+        end = time.monotonic() + timeout
+        while True:
+            ended: list[Started] = [one for one in processes if one.follow()]
+            left = end - time.monotonic()
+            if ended or left <= 0:
+                return ended
+            wait([source for one in processes for source in (one.ours, one.process.sentinel)], timeout=left)
 
 
-def _raise(outcome: dict[str, Any], job: Job, log: Path) -> None:
+class _Started(Started):
+    """A job's process and the connection to it."""
+
+    def __init__(self, job: Job, report: Report, process: Any, ours: Connection, log: Path):
+        super().__init__(job)
+        self.report, self.process, self.ours, self.log = report, process, ours, log
+        self.outcome: dict[str, Any] | None = None
+
+    def stop(self) -> None:
+        with contextlib.suppress(OSError):  # it may just have ended; how is read by `follow`
+            self.ours.send("stop")
+
+    def kill(self) -> None:
+        self.process.terminate()
+        _end(self.process)
+        self.ours.close()
+
+    def follow(self) -> bool:
+        """Pass on what the process reports; gives whether it has said how it ended, or died."""
+        try:
+            while self.ours.poll():
+                message = self.ours.recv()
+                if message.keys() & _ENDINGS:
+                    self.outcome = message
+                    return True
+                self.report(message)
+        except (EOFError, OSError):
+            return True
+        return not self.process.is_alive() and not self.ours.poll()
+
+    def result(self) -> None:
+        exitcode = _end(self.process)
+        self.ours.close()
+        if self.outcome is None:
+            raise StageFailed(f"{self.job.label}: {_killed(exitcode)}; its log is {self.log}.")
+        raise_outcome(self.outcome, self.job, self.log)
+
+
+def raise_outcome(outcome: dict[str, Any], job: Job, log: Path) -> None:
+    """Raise what a job's process has said of its end, unless it ended well; see `Started.result`."""
     if "wrong" in outcome:
         raise AblateError(outcome["wrong"])
     if "damaged" in outcome:
@@ -113,29 +147,6 @@ def _raise(outcome: dict[str, Any], job: Job, log: Path) -> None:
         raise StageStopped(outcome["stopped"])
     if "failed" in outcome:
         raise StageFailed(f"{job.label}: {outcome['failed']}; its log is {log}.")
-
-
-def _follow(
-    process: Any, ours: Connection, report: Report, stopping: Callable[[], bool]
-) -> dict[str, Any] | None:
-    """Pass on what the process reports, until it says how it ended, or dies."""
-    asked = False
-    while True:
-        wait([ours, process.sentinel], timeout=0.2)
-        if stopping() and not asked:
-            asked = True
-            with contextlib.suppress(OSError):  # it may just have ended; how is read below
-                ours.send("stop")
-        try:
-            while ours.poll():
-                message = ours.recv()
-                if message.keys() & _ENDINGS:
-                    return message
-                report(message)
-        except (EOFError, OSError):
-            return None
-        if not process.is_alive() and not ours.poll():
-            return None
 
 
 def _end(process: Any) -> int | None:
@@ -200,6 +211,7 @@ def _without_main() -> Iterator[None]:
 
 def _work(job: Job, parent: Connection, log: str) -> None:
     """The body of a job's process."""
+    os.environ.update(job.environment)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what Ctrl-C means
     threading.Thread(target=_die_with_parent, daemon=True).start()
     # a fork server's children would start loader workers through a server too, which pickles the data set

@@ -5,25 +5,26 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from ablate import devices
 from ablate.errors import AblateError, Damaged
-from ablate.executors.local import LocalExecutor
+from ablate.executors import make_executor
 from ablate.recipe.recipe import Recipe
 from ablate.study.changes import Changes, changes, refuse, told
 from ablate.study.display import make_display
 from ablate.study.graph import Stage
 from ablate.study.interrupts import Interrupts
-from ablate.study.planning import available_cores, plan_prepared
+from ablate.study.local_log import LocalLog
+from ablate.study.loop import run_stages
+from ablate.study.planning import plan_prepared
 from ablate.study.prepare import prepare, presizes_of
 from ablate.study.quick import quick_recipe
+from ablate.study.remote_store import store_at
 from ablate.study.running import Run
-from ablate.study.store import Store
-from ablate.study.stored import out_folder, store_root
+from ablate.study.stored import out_folder, store_place
 from ablate.study.study import SKIPPED_IMAGES, Study
 from ablate.study.summary import plan_file
 from ablate.study.until_decided import (
@@ -38,6 +39,7 @@ from ablate.study.until_decided import (
     with_seeds,
 )
 from ablate.study.weights import keep_weights
+from ablate.tracking.tracker import Tracker
 
 T = TypeVar("T")
 
@@ -54,6 +56,10 @@ def run_study(
     fresh: bool = False,
     until_decided: bool = False,
     max_seeds: int | None = None,
+    executor: str = "local",
+    address: str | None = None,
+    resources: Mapping[str, float] | None = None,
+    wandb: str = "auto",
 ) -> Study:
     """Run what a study lacks, and write its files.
 
@@ -71,6 +77,10 @@ def run_study(
         until_decided: Add seeds where a verdict is open, at looks fixed beforehand, instead of running the
             seeds of the recipe; see `ablate.study.until_decided`.
         max_seeds: The seeds of the last look; default 12.
+        executor: Where stages run: local or ray.
+        address: Of the Ray cluster; default what `RAY_ADDRESS` says, else one of this run's own.
+        resources: What each stage takes of a Ray node: num_cpus, num_gpus, or a resource of its own.
+        wandb: online, offline, off, or auto: online with a key, else offline.
 
     Raises:
         AblateError: The recipe, the data or the place to write to cannot be used.
@@ -79,26 +89,41 @@ def run_study(
     looks = choose_looks(until_decided, max_seeds, quick)
     if quick:
         recipe = quick_recipe(recipe)
-    study, store = Study(out_folder(out) / recipe.name), Store(store_root(out))
+    study, store = Study(out_folder(out) / recipe.name), store_at(store_place(out))
     _make_writable(study.folder)
     store.make_writable()
-    device = devices.choose(device)
-    with _disk_problems_told(study.folder), make_display() as display:
-        executor = LocalExecutor(study.folder / "logs", device)
+    with _disk_problems_told(study.folder), make_display() as display, ExitStack() as open_:
+        place = make_executor(executor, study.folder / "logs", device, address, resources)
+        open_.callback(place.close)
+        tracker = Tracker(study.folder, wandb, display.note)
+        open_.callback(tracker.abandon)
         if not study.seems_finished:
-            executor.warm_up()  # beside what comes before the first stage
+            place.warm_up()  # beside what comes before the first stage
         display.say("looking at the data")
         prepared = prepare(
             recipe, quick=quick, presizes=presizes_of(recipe), progress=display.looked, note=display.note
         )
         if workers is None:
-            workers = 0 if prepared.in_memory else min(available_cores(), 8)
-        threads = threads or study.threads or available_cores()
+            workers = 0 if prepared.in_memory else min(place.threads, 8)
+        threads = threads or study.threads or place.threads
         planned = with_seeds(recipe, looks[-1]) if looks else recipe
-        plan = plan_prepared(planned, prepared, device, threads, share=share)
+        plan = plan_prepared(planned, prepared, place.device, threads, share=share)
         if looks:
             require_question(plan)
-        run = Run(recipe, plan, prepared, store, executor, display, device, threads, workers, quick, looks)
+        run = Run(
+            recipe=recipe,
+            plan=plan,
+            prepared=prepared,
+            store=store,
+            executor=place,
+            display=display,
+            log=LocalLog(study.folder),
+            tracker=tracker,
+            threads=threads,
+            workers=workers,
+            quick=quick,
+            looks=looks,
+        )
         _finish(run, study, fresh)
     return study
 
@@ -127,6 +152,7 @@ def _finish(run: Run, study: Study, fresh: bool) -> None:
     if tested:
         study.finish()
     run.display.finished(study)
+    run.tracker.finish()
 
 
 def _look_by_look(run: Run, study: Study, looks: Looks, changed: Changes) -> None:
@@ -159,7 +185,14 @@ def _look(run: Run, study: Study, looks: Looks, changed: Changes) -> Findings:
 def _described(run: Run) -> str:
     """The `plan.json` of the run's present plan."""
     return plan_file(
-        run.recipe, run.plan, run.prepared, run.store.root, run.device, run.threads, run.quick, run.looks
+        run.recipe,
+        run.plan,
+        run.prepared,
+        run.store.place,
+        run.executor.device,
+        run.threads,
+        run.quick,
+        run.looks,
     )
 
 
@@ -177,10 +210,13 @@ def _begin(run: Run, study: Study, changed: Changes, described: str) -> None:
                 f"extra images that are left out, since they look like validation or test images or are of "
                 f"their groups: {leaking}, see {SKIPPED_IMAGES}"
             )
+        run.require(missing)
         run.preflight(missing)
     run.begun = True
     study.begin(run.recipe, described, run.prepared.reasons)
+    run.keep_logs()
     run.store.refer(study.folder)
+    run.tracker.start()
 
 
 def _mending(run: Run, work: Callable[[], T]) -> T:
@@ -195,6 +231,7 @@ def _mending(run: Run, work: Callable[[], T]) -> T:
 def _to_the_end(run: Run, study: Study) -> list[str]:
     """Run what is missing, test the winner and write the outputs; gives the tests."""
     _run(run, study)
+    run.keep_logs()
     tests = _test_winner(run, study)
     study.collect(run.plan, run.store, run.failed, run.prepared.items.items)
     _keep_weights(run, study)
@@ -226,7 +263,7 @@ def _run(run: Run, study: Study) -> None:
 
     run.store.sweep()
     run.display.begin(run.plan, missing)
-    run.run_stages(keys, after)
+    run_stages(run, keys, after)
 
 
 def _test_winner(run: Run, study: Study) -> list[str]:
@@ -235,7 +272,7 @@ def _test_winner(run: Run, study: Study) -> list[str]:
         return []
     winner = study.best_variant(run.plan, run.store, run.recipe.study.metric)
     tests = [trial.test for trial in run.plan.trials if trial.variant == winner and trial.test]
-    run.run_stages(run.plan.in_order(run.plan.needed(tests)), run.display.stage_done)
+    run_stages(run, run.plan.in_order(run.plan.needed(tests)), run.display.stage_done)
     return tests
 
 

@@ -29,6 +29,9 @@ class Job:
         skipped: The numbers of the items that are left out.
         pixel_mean: Of the training split.
         pixel_std: Likewise.
+        technique_files: The texts of the recipe's own techniques, by file name without `.py`.
+        environment: Variables that its process has beside those of whoever starts it, such as the devices
+            that a scheduler gives it.
     """
 
     key: str
@@ -47,3 +50,10 @@ class Job:
     skipped: tuple[int, ...] = ()
     pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
     pixel_std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    technique_files: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def devices(self) -> int:
+        """How many devices of one machine it takes; a preflight as many as any of its stages."""
+        return max(one.get("devices", 1) for one in (self.settings, *self.settings.get("stages", ())))

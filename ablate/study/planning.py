@@ -13,8 +13,8 @@ from ablate.study.graph import Plan
 from ablate.study.plan import make_plan
 from ablate.study.prepare import Prepared, prepare, presizes_of
 from ablate.study.quick import quick_recipe
-from ablate.study.store import Store
-from ablate.study.stored import out_folder, store_root
+from ablate.study.remote_store import store_at
+from ablate.study.stored import out_folder, store_place
 from ablate.study.study import Study
 from ablate.study.summary import left_numbers, plan_numbers
 from ablate.study.until_decided import choose_looks, first_trials, part, require_question, with_seeds
@@ -66,7 +66,7 @@ def plan_study(
     prepared = prepare(recipe, quick=quick, look=False, presizes=presizes_of(recipe), progress=Told())
     threads = threads or Study(out_folder(out) / recipe.name).threads or available_cores()
     plan = plan_prepared(recipe, prepared, devices.choose_for_plan(device), threads, share=share)
-    numbers = plan_numbers(recipe, plan, prepared) | left_numbers(plan, Store(store_root(out)))
+    numbers = plan_numbers(recipe, plan, prepared) | left_numbers(plan, store_at(store_place(out)))
     numbers["cache_bytes"] = prepared.cache_bytes
     if looks:
         require_question(plan)

@@ -1,45 +1,44 @@
-"""Run the stages of a plan, each once, whatever fails, is interrupted or is computed by somebody else."""
+"""A study while it runs: what its stages need, what they report, what has gone wrong so far."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
-from ablate.errors import AblateError, Damaged, StageFailed, StageStopped
-from ablate.executors.local import LocalExecutor
+from ablate.errors import AblateError, Damaged, StageFailed
+from ablate.executors.base import Executor, Needs
 from ablate.recipe.recipe import Recipe
 from ablate.study.display import Display
 from ablate.study.estimate import remember
 from ablate.study.graph import Plan, Stage
 from ablate.study.job import Job
+from ablate.study.local_log import LocalLog
 from ablate.study.plan import stage_key
-from ablate.study.prepare import Prepared
-from ablate.study.store import OUT, Store
+from ablate.study.prepare import Prepared, presizes_of
+from ablate.study.store import Store
 from ablate.study.stored import folder_bytes
-from ablate.study.study import SKIPPED
+from ablate.tracking.tracker import Tracker
 
-Outcome = Literal["done", "failed", "busy"]
-_PAUSE = 0.5
-"""Seconds between looks at what another process is computing."""
 _OF_ONE = ("seed", "parent", "data", "lr_from", "salt", "trial")
 """The settings in which fit stages differ that are alike for a preflight."""
 
 
 @dataclass
 class Run:
-    """A study while it runs: where things are, and what went wrong so far."""
+    """Where the things of a study are that is running, and what went wrong so far."""
 
     recipe: Recipe
     plan: Plan
     prepared: Prepared
     store: Store
-    executor: LocalExecutor
+    executor: Executor
     display: Display
-    device: str
+    log: LocalLog
+    tracker: Tracker
     threads: int
     workers: int
     quick: bool
@@ -50,14 +49,21 @@ class Run:
     notes: set[str] = field(default_factory=set)
     stopping: Callable[[], bool] = lambda: False
 
-    def told(self, message: dict[str, Any]) -> None:
-        """Show what a stage reports; what several stages say is said once."""
-        note = message.get("note")
-        if note is None:
-            self.display.report(message)
-        elif note not in self.notes:
-            self.notes.add(note)
-            self.display.note(note)
+    def told(self, stage: Stage, message: dict[str, Any]) -> None:
+        """Show and keep what a stage reports; what several stages note is said once."""
+        if "started" in message:
+            self.display.stage(stage)
+        elif "note" in message:
+            if message["note"] not in self.notes:
+                self.notes.add(message["note"])
+                self.display.note(message["note"])
+        elif "checkpoint" in message:
+            if problem := self.store.keep(stage.key):
+                self.display.note(problem)
+        else:
+            if "epoch" in message:
+                self.log.append(stage.key, message)
+            self.display.report(stage, message)
 
     @property
     def keys(self) -> list[str]:
@@ -77,10 +83,11 @@ class Run:
             quick=self.quick,
             weights=stage.weights,
             parents={parent: str(self.store.folder(parent)) for parent in stage.parents},
-            device=self.device,
+            device=self.executor.device,
             threads=self.threads,
             workers=self.workers,
             presized=self.prepared.presized,
+            technique_files=self.recipe.technique_sources,
             skipped=self.prepared.without(stage.fold),
             pixel_mean=mean,
             pixel_std=std,
@@ -97,71 +104,18 @@ class Run:
                 found.append(key)
         return found
 
-    def run_stages(self, keys: Sequence[str], after: Callable[[Stage], None]) -> None:
-        """Run stages in the order given, until all are finished or have failed, or it is time to stop.
+    def keep_log(self, stage: Stage) -> None:
+        """Have the history of a stage, if it is finished, in the study's own log."""
+        if stage.kind == "fit" and self.store.has(stage.key):
+            self.log.complete(stage.key, self.store.folder(stage.key))
 
-        Args:
-            keys: Each after those that it hangs on.
-            after: Called with each stage that is finished.
-        """
-        waiting = False
-        while not self.stopping():
-            todo = [key for key in keys if key not in self.failed and not self.store.has(key)]
-            if not todo:
-                return
-            decided = 0
-            for key in todo:
-                decided += self._advance(self.plan.stages[key], after)
-            if not decided:
-                if not waiting:
-                    self.display.note("waiting for another `ablate run` that computes the same stages")
-                time.sleep(_PAUSE)
-            waiting = not decided
+    def keep_logs(self) -> None:
+        """Have the history of every finished stage of the plan in the study's own log."""
+        for stage in self.plan.stages.values():
+            self.keep_log(stage)
 
-    def _advance(self, stage: Stage, after: Callable[[Stage], None]) -> bool:
-        """Run one stage if that is possible now; gives whether anything was decided about it."""
-        if self.stopping():
-            return True
-        states = [self.store.status(parent) for parent in stage.parents]
-        if "diverged" in states or self.failed.keys() & {*stage.parents}:
-            self.failed[stage.key] = SKIPPED
-            after(stage)
-            return True
-        if None in states:
-            return False
-        try:
-            outcome = self._compute(stage)
-            if outcome != "busy":
-                after(stage)
-        except Damaged as error:
-            self.mend(error)
-            return True
-        except StageStopped:
-            return True
-        return outcome != "busy"
-
-    def _compute(self, stage: Stage) -> Outcome:
-        with self.store.lock(stage.key) as ours:
-            if not ours:
-                return "busy"
-            if self.store.publish(stage.key):  # another process was first, or this one was killed just here
-                return "done"
-            self.display.stage(stage.label, stage.epochs)
-            for attempt in range(1 + self.recipe.study.retries):
-                try:
-                    folder = self.store.workplace(stage.key) / OUT
-                    self.executor.run(self.job(stage, folder), self.told, self.stopping)
-                    if self.store.publish(stage.key):
-                        self._remember(stage)
-                    self.failed.pop(stage.key, None)
-                    return "done"
-                except StageFailed as error:
-                    self.failed[stage.key] = str(error)
-                    left = self.recipe.study.retries - attempt
-                    self.display.problem(f"{error}" + (f" Trying again ({left} left)." if left else ""))
-            return "failed"
-
-    def _remember(self, stage: Stage) -> None:
+    def remember(self, stage: Stage) -> None:
+        """Remember what a finished stage took, for the estimates of later plans."""
         result = self.store.result(stage.key)
         if result["status"] == "ok":
             size = folder_bytes(self.store.folder(stage.key))
@@ -186,6 +140,24 @@ class Run:
             raise found
         self.mended.add(key)
 
+    def require(self, missing: Sequence[str]) -> None:
+        """Have every place where stages are to run be fit for it.
+
+        Raises:
+            AblateError: One of them is not.
+        """
+        if missing:
+            self.executor.require(
+                Needs(
+                    recipe=self.recipe.to_dict(),
+                    quick=self.quick,
+                    presizes=tuple((one.shorter, one.quality) for one in presizes_of(self.recipe)),
+                    identities=tuple(self.prepared.identities),
+                    versions=self.plan.versions,
+                    store=str(self.store.place),
+                )
+            )
+
     def preflight(self, missing: Sequence[str]) -> None:
         """Run one batch of every distinct phase that is to be trained, before the first hour is spent.
 
@@ -209,9 +181,9 @@ class Run:
             "deterministic": self.recipe.deterministic,
         }
         whole = Stage("preflight", "preflight", "preflight", settings, 0, first.fold, (), first.weights)
-        self.display.stage("preflight: one batch of every phase", 0)
+        shown = replace(whole, label="preflight: one batch of every phase")
         with TemporaryDirectory(prefix="ablate-") as folder:
             try:
-                self.executor.run(self.job(whole, Path(folder)), self.told)
+                self.executor.run(self.job(whole, Path(folder)), partial(self.told, shown))
             except StageFailed as error:
                 raise AblateError(str(error)) from None

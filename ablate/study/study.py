@@ -11,13 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ruamel.yaml import YAML
-
 from ablate.errors import AblateError
 from ablate.files import replace_file, sweep
 from ablate.recipe.problems import suggestion
+from ablate.recipe.technique_files import write_recipe
 from ablate.sealed import checksum, sync
-from ablate.study import weights
+from ablate.study import local_log, weights
 from ablate.study.graph import Plan, Stage, Trial
 from ablate.study.machine import note_machine
 from ablate.study.store import Store
@@ -64,6 +63,11 @@ class Study:
 
     def __repr__(self) -> str:
         return f"Study({str(self.folder)!r})"
+
+    def _repr_html_(self) -> str:
+        from ablate.study.show_study import study_html
+
+        return study_html(self)
 
     @property
     def plan(self) -> dict[str, Any]:
@@ -214,20 +218,18 @@ class Study:
 
         `skipped` has why images are left out, by item.
         """
-        yaml, text = YAML(), io.StringIO()
-        yaml.dump(recipe.to_dict(), text)
         sweep(self.folder)
         (self.folder / FINISHED).unlink(missing_ok=True)
         file = self.folder / "plan.json"
         if not file.is_file() or file.read_bytes() != plan.encode():
             for name in (*OUTPUTS, *OTHERS, FAILURES):
                 (self.folder / name).unlink(missing_ok=True)
-            for name in ("thumbnails", weights.FOLDER):
+            for name in ("thumbnails", local_log.FOLDER, weights.FOLDER):
                 shutil.rmtree(self.folder / name, ignore_errors=True)
         self.describe(plan)
         note_machine(self.folder)
         self._list_skipped(skipped)
-        replace_file(self.folder / "recipe.yaml", lambda path: path.write_text(text.getvalue()))
+        write_recipe(recipe, self.folder)
 
     def _list_skipped(self, skipped: Mapping[str, str]) -> None:
         path = self.folder / SKIPPED_IMAGES

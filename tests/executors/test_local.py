@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -79,6 +81,39 @@ def test_starting_a_process_takes_less_than_importing_fastai(job, tmp_path: Path
     began = time.monotonic()
     subprocess.run([sys.executable, "-c", "import fastai.vision.all"], check=True, capture_output=True)
     assert warm < (time.monotonic() - began) / 2
+
+
+class Evaluated:
+    """Becomes the value of an expression in the process that unpickles it."""
+
+    def __init__(self, expression: str):
+        self.expression = expression
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return eval, (self.expression,)
+
+
+MODULES = "__import__('sys').modules"
+
+
+def evaluated(expression: str, job: Callable[..., Job], logs: Path) -> str:
+    """What an expression is in the process of a job."""
+    with pytest.raises(StageFailed) as raised:
+        LocalExecutor(logs).run(job({"kind": Evaluated(f"repr({expression})")}), ignore)
+    (found,) = re.findall(r"KeyError: (.*); its log", str(raised.value))
+    return str(ast.literal_eval(found))
+
+
+def test_a_process_imports_nothing_and_collects_no_garbage_of_the_server(job, tmp_path: Path):
+    collected = f"any(one is vars({MODULES}[name]) for one in __import__('gc').get_objects())"
+    ours = f"[name for name in {MODULES} if name.startswith('ablate') and {collected}]"
+    assert evaluated(ours, job, tmp_path / "logs") == "[]"
+
+
+def test_nothing_of_wandb_is_imported_where_a_job_runs(job, tmp_path: Path):
+    theirs = f"[name for name in {MODULES} if name.split('.')[0] == 'wandb']"
+    assert evaluated(theirs, job, tmp_path / "logs") == "[]"
+    assert evaluated("__import__('wandb').__name__", job, tmp_path / "logs") == "'wandb'"  # a technique may
 
 
 def test_an_error_names_the_stage_and_its_log(job, tmp_path: Path):

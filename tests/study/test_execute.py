@@ -37,13 +37,13 @@ EFFECTS = (
 def jobs(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The labels of all jobs that run from now on."""
     ran: list[str] = []
-    run = LocalExecutor.run
+    start = LocalExecutor.start
 
-    def listening(self: LocalExecutor, job: Any, *args: Any) -> None:
+    def listening(self: LocalExecutor, job: Any, report: Any) -> Any:
         ran.append(job.label)
-        run(self, job, *args)
+        return start(self, job, report)
 
-    monkeypatch.setattr(LocalExecutor, "run", listening)
+    monkeypatch.setattr(LocalExecutor, "start", listening)
     return ran
 
 
@@ -234,14 +234,14 @@ def contents(study: Study) -> dict[str, Any]:
 
 def failing(monkeypatch: pytest.MonkeyPatch, part: str) -> None:
     """Every job with this in its label fails."""
-    run = LocalExecutor.run
+    start = LocalExecutor.start
 
-    def sometimes(self: LocalExecutor, job: Any, *args: Any) -> None:
+    def sometimes(self: LocalExecutor, job: Any, report: Any) -> Any:
         if part in job.label:
             raise StageFailed(f"{job.label}: broke")
-        run(self, job, *args)
+        return start(self, job, report)
 
-    monkeypatch.setattr(LocalExecutor, "run", sometimes)
+    monkeypatch.setattr(LocalExecutor, "start", sometimes)
 
 
 def test_a_failed_stage_skips_what_hangs_on_it_and_nothing_else(tiny, monkeypatch, capsys, tmp_path: Path):
@@ -278,9 +278,9 @@ def test_a_stage_that_failed_is_tried_again_from_its_checkpoint(tiny, tmp_path: 
         patch.setenv("ABLATE_STORE", str(tmp_path / "quiet"))
         quiet = Recipe.from_dict(tiny).run(tmp_path / "quiet", threads=1)
     runs: list[list[int]] = []
-    run = LocalExecutor.run
+    start = LocalExecutor.start
 
-    def killed_in_the_second_epoch(self: LocalExecutor, job: Any, report: Any, *args: Any) -> None:
+    def killed_in_the_second_epoch(self: LocalExecutor, job: Any, report: Any) -> Any:
         epochs: list[int] = []
         runs.append(epochs)
 
@@ -291,9 +291,9 @@ def test_a_stage_that_failed_is_tried_again_from_its_checkpoint(tiny, tmp_path: 
                 os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
             report(message)
 
-        run(self, job, kills, *args)
+        return start(self, job, kills)
 
-    monkeypatch.setattr(LocalExecutor, "run", killed_in_the_second_epoch)
+    monkeypatch.setattr(LocalExecutor, "start", killed_in_the_second_epoch)
     study = Recipe.from_dict(tiny).run(threads=1)
     assert set(study.trials.status) == {"ok"}
     assert runs[1][0] == 0
@@ -355,37 +355,43 @@ def test_sharing_changes_no_prediction(finished: Study, tmp_path: Path, monkeypa
 
 def test_outputs_are_never_a_mixture_of_two_plans(copy_of: Study, monkeypatch):
     """Another recipe in the same folder, stopped before its first result, leaves none of the earlier one."""
-    failing(monkeypatch, "")
     recipe = Recipe.load(
         copy_of.folder / "recipe.yaml", {"phases.two.lr": 2e-3, "study.smallest_effect": 0.1}
     )
 
-    def interrupted(*_args: Any) -> None:
-        raise KeyboardInterrupt
+    start = LocalExecutor.start
 
-    monkeypatch.setattr(
-        LocalExecutor, "run", lambda self, job, *args: job.key == "preflight" or interrupted()
-    )
+    def interrupted(self: LocalExecutor, job: Any, report: Any) -> Any:
+        if job.key != "preflight":
+            raise KeyboardInterrupt
+        return start(self, job, report)
+
+    monkeypatch.setattr(LocalExecutor, "start", interrupted)
     with pytest.raises(KeyboardInterrupt):
         recipe.run(copy_of.folder.parent, threads=1)
     assert copy_of.plan["smallest_effect"] == 0.1
-    left = {path.name for path in copy_of.folder.rglob("*") if path.is_file() and path.suffix != ".log"}
+    files = [path for path in copy_of.folder.rglob("*") if path.is_file() and path.suffix != ".log"]
+    left = {path.name for path in files if path.parent.name != "history"}
     assert left == {"recipe.yaml", "plan.json", "machine.json"}
+    logged = {path.stem for path in files if path.parent.name == "history"}
+    store = Path(copy_of.plan["store"])
+    fits = {key for key, stage in copy_of.plan["stages"].items() if stage["kind"] == "fit"}
+    assert logged == {key for key in fits if (store / key).is_dir()}  # what both recipes have in common
 
 
 def test_outputs_grow_seed_by_seed(tiny, monkeypatch):
     """After the first seed there is a first answer."""
     tiny["study"]["vary"] = ["tta"]
     found: list[Any] = []
-    run = LocalExecutor.run
+    start = LocalExecutor.start
 
-    def looks(self: LocalExecutor, job: Any, *args: Any) -> None:
+    def looks(self: LocalExecutor, job: Any, report: Any) -> Any:
         study = Study(Path(os.environ["ABLATE_OUT"]) / "tiny")
         there = (study.folder / "effects.csv").is_file()
         found.append((job.label.split(" · ")[-1], there and sorted(study.predictions().seed.unique())))
-        run(self, job, *args)
+        return start(self, job, report)
 
-    monkeypatch.setattr(LocalExecutor, "run", looks)
+    monkeypatch.setattr(LocalExecutor, "start", looks)
     Recipe.from_dict(tiny).run(threads=1)
     assert found == [("preflight", False), *[("seed 0", False)] * 4, *[("seed 1", [0])] * 4]
 
@@ -394,15 +400,16 @@ def test_ctrl_c_before_the_winner_is_tested_leaves_that_to_the_next_run(tiny, mo
     tiny["data"] = {"source": "digits", "split": {"random": 0.2}, "test": {"random": 0.1}}
     tiny["study"] = {"seeds": 1}
     recipe = Recipe.from_dict(tiny)
-    run = LocalExecutor.run
+    wait = LocalExecutor.wait
 
-    def then_ctrl_c(self: LocalExecutor, job: Any, *args: Any) -> None:
-        run(self, job, *args)
-        if "predict valid" in job.label:
+    def then_ctrl_c(self: LocalExecutor, *args: Any) -> Any:
+        ended = wait(self, *args)
+        if any("predict valid" in one.job.label for one in ended):
             os.kill(os.getpid(), signal.SIGINT)
+        return ended
 
     with monkeypatch.context() as patch:
-        patch.setattr(LocalExecutor, "run", then_ctrl_c)
+        patch.setattr(LocalExecutor, "wait", then_ctrl_c)
         with pytest.raises(KeyboardInterrupt):
             recipe.run(threads=1)
     ran = jobs(monkeypatch)

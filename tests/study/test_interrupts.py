@@ -112,12 +112,12 @@ def goes_on(runs: Runs, quiet: dict[str, Any], monkeypatch) -> Callable[[], None
 
     def check() -> None:
         done, reports = runs.epochs(), list[dict[str, Any]]()
-        run = LocalExecutor.run
+        start = LocalExecutor.start
 
-        def listening(self: LocalExecutor, job: Any, report: Any, *args: Any) -> None:
-            run(self, job, lambda message: (reports.append(message), report(message)), *args)
+        def listening(self: LocalExecutor, job: Any, report: Any) -> Any:
+            return start(self, job, lambda message: (reports.append(message), report(message)))
 
-        monkeypatch.setattr(LocalExecutor, "run", listening)
+        monkeypatch.setattr(LocalExecutor, "start", listening)
         monkeypatch.setenv("ABLATE_STORE", str(runs.store))
         Recipe.load(runs.root / "recipe.yaml").run(runs.root / "runs", threads=1)
         epochs = [message["epoch"]["epoch"] for message in reports if "epoch" in message]

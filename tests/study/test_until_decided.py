@@ -238,14 +238,14 @@ def again(ran: Ran, tmp_path: Path) -> Path:
 def listen(patch: pytest.MonkeyPatch, before: Callable[[str], None] = lambda label: None) -> list[str]:
     """The labels of all jobs that run from now on; `before` each it is called."""
     labels: list[str] = []
-    own = LocalExecutor.run
+    own = LocalExecutor.start
 
-    def listening(self: LocalExecutor, job: Any, *args: Any) -> None:
+    def listening(self: LocalExecutor, job: Any, report: Any) -> Any:
         labels.append(job.label)
         before(job.label)
-        own(self, job, *args)
+        return own(self, job, report)
 
-    patch.setattr(LocalExecutor, "run", listening)
+    patch.setattr(LocalExecutor, "start", listening)
     return labels
 
 
@@ -335,6 +335,7 @@ def test_what_was_killed_at_the_second_look_goes_on_there(ran: Ran, again: Path,
     assert same(ran.folder, again) == []
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_the_second_look_keeps_what_is_finished(ran: Ran, again: Path, monkeypatch):
     remove(again, lambda stage: stage.seed > 2)
 
@@ -388,6 +389,7 @@ def test_between_two_looks_nothing_is_told_to_be_over(again: Path, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_what_failed_is_tried_again_before_seeds_are_added(ran: Ran, again: Path, monkeypatch, capsys):
     failing = f"{OPEN} · predict valid · seed 1"
     remove(again, lambda stage: stage.seed > 2 or stage.label == failing)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,10 +17,13 @@ from hypothesis import strategies as st
 from tiny_stores import begin, computed_elsewhere, finish, flip, make_store
 
 from ablate import sealed
-from ablate.errors import AblateError, Damaged, StageFailed, StageStopped
+from ablate.errors import AblateError, Damaged, StageFailed, StageLost, StageStopped
+from ablate.executors import base
+from ablate.executors.base import Report, Started
 from ablate.recipe.recipe import Recipe
 from ablate.study.graph import Plan, Stage, Trial
 from ablate.study.job import Job
+from ablate.study.loop import run_stages
 from ablate.study.running import Run
 from ablate.study.store import Store
 
@@ -47,28 +50,59 @@ DIAMOND = plan_of(
 """Everything hangs on `root`; `ab` on `a` and `b`."""
 
 
-class Executor:
+class Ending(Started):
+    """A job that does nothing but end as it is told."""
+
+    def __init__(self, job: Job, report: Report, executor: Executor):
+        super().__init__(job)
+        self.report, self.executor = report, executor
+
+    def stop(self) -> None:
+        self.executor.stopped.append(self.job.key)
+
+    def kill(self) -> None:
+        self.executor.killed.append(self.job.key)
+
+    def result(self) -> None:
+        left = self.executor.endings.get(self.job.key, [])
+        ending = left.pop(0) if left else "ok"
+        ending = ending(self.job) if callable(ending) else ending
+        if isinstance(ending, BaseException):
+            raise ending
+        (Path(self.job.folder) / "weights").write_text(self.job.key)
+        sealed.seal(Path(self.job.folder), label=self.job.label, status=ending, seconds=1.0)
+
+
+class Executor(base.Executor):
     """Runs no job; each ends as is told for its key, at first by the first of its endings.
 
-    An ending is a status, an error to raise, or a function of the job that gives one of them.
+    An ending is a status, an error to raise, or a function of the job that gives one of them. Of several jobs
+    the one that was started first ends first, unless `chooses` says otherwise.
     """
+
+    slots, threads, device = 1, 1, "cpu"
 
     def __init__(self, **endings: list[Any]):
         self.endings, self.jobs = endings, list[Job]()
+        self.stopped, self.killed = list[str](), list[str]()
+        self.at_once = list[list[str]]()
+        """The keys of the jobs that were running, at every look."""
 
     @property
     def ran(self) -> list[str]:
         return [job.key for job in self.jobs]
 
-    def run(self, job: Job, report: Callable[..., None], stopping: Callable[[], bool]) -> None:
+    def start(self, job: Job, report: Report) -> Started:
         self.jobs.append(job)
-        left = self.endings.get(job.key, [])
-        ending = left.pop(0) if left else "ok"
-        ending = ending(job) if callable(ending) else ending
-        if isinstance(ending, Exception):
-            raise ending
-        (Path(job.folder) / "weights").write_text(job.key)
-        sealed.seal(Path(job.folder), label=job.label, status=ending, seconds=1.0)
+        report({"started": ""})
+        return Ending(job, report, self)
+
+    def wait(self, started: Sequence[Started], timeout: float) -> list[Started]:
+        self.at_once.append([one.job.key for one in started])
+        return [self.chooses(started)]
+
+    def chooses(self, started: Sequence[Started]) -> Started:
+        return started[0]
 
 
 @pytest.fixture
@@ -85,9 +119,10 @@ def run(store: Store) -> Callable[..., tuple[Run, list[str]]]:
         pixels = [((0.5,) * 3, (0.25,) * 3)]
         prepared: Any = SimpleNamespace(presized={}, without=lambda fold: (), pixels=pixels)
         display, recipe = Mock(), Recipe.from_dict(values)
-        made = Run(recipe, plan, prepared, store, executor, display, "cpu", 1, 0, False, **fields)  # type: ignore[arg-type]
+        log, tracker = Mock(), Mock()
+        made = Run(recipe, plan, prepared, store, executor, display, log, tracker, 1, 0, False, **fields)
         told: list[str] = []
-        made.run_stages(plan.needed(plan.stages), lambda one: told.append(one.key))
+        run_stages(made, plan.needed(plan.stages), lambda one: told.append(one.key))
         return made, told
 
     return make
@@ -149,18 +184,21 @@ class Telling(Executor):
         super().__init__()
         self.notes = notes
 
-    def run(self, job: Job, report: Callable[..., None], stopping: Callable[[], bool]) -> None:
+    def start(self, job: Job, report: Report) -> Started:
+        started = super().start(job, report)
         report({"done": 1, "total": 2})
         for note in self.notes.get(job.label.removeprefix("stage ").replace(" ", "_"), []):
             report({"note": note})
-        super().run(job, report, stopping)
+        return started
 
 
 def test_what_several_stages_note_is_said_once(run):
     slow, odd = "phase one: every step is compiled anew", "phase two: xla leaves nonzero to the host"
     made, _ = run(Telling(root=[slow, slow], a=[slow], b=[odd, slow], after_a=[odd]))
     assert [call.args for call in made.display.note.call_args_list] == [(slow,), (odd,)]
-    assert [call.args for call in made.display.report.call_args_list] == 5 * [({"done": 1, "total": 2},)]
+    reported = [call.args for call in made.display.report.call_args_list]
+    assert reported == [(one, {"done": 1, "total": 2}) for one in DIAMOND.stages.values()]
+    assert [call.args[0] for call in made.display.stage.call_args_list] == [*DIAMOND.stages.values()]
     assert made.display.say.call_count == made.display.problem.call_count == 0
     said_again, _ = run(Telling(), plan=plan_of(stage("other")))
     assert said_again.notes == set()  # another run says it again
@@ -269,7 +307,7 @@ def test_a_stage_that_another_process_has_mended_meanwhile_is_only_tried_again(r
     finish(store, "root")
     executor = Executor(a=[Damaged(store.folder("root"))])
     made, _ = run(executor)
-    assert executor.ran == ["a", "b", "a", "ab", "after a"]
+    assert executor.ran == ["a", "a", "b", "ab", "after a"]
     assert problems(made) == []
     assert store.has("root")
 
@@ -349,3 +387,111 @@ def test_what_another_process_gave_up_is_computed(run, store: Store):
     run(executor)
     other.join()
     assert sorted(executor.ran) == sorted(DIAMOND.stages)
+
+
+class Several(Executor):
+    """Takes several jobs at once; the one that ends is chosen by numbers that are given."""
+
+    def __init__(self, slots: int, choices: Sequence[int] = (0,), **endings: list[Any]):
+        super().__init__(**endings)
+        self.slots, self.choices = slots, list(choices)  # type: ignore[misc]
+
+    def chooses(self, started: Sequence[Started]) -> Started:
+        number = self.choices[len(self.at_once) % len(self.choices)]
+        return started[number % len(started)]
+
+
+@given(plan=plans(), slots=st.integers(1, 5), choices=st.lists(st.integers(0, 9), min_size=1, max_size=9))
+def test_no_stage_waits_while_there_is_room_and_none_begins_before_its_parents(
+    plan: Plan, slots: int, choices: list[int], tmp_path_factory: pytest.TempPathFactory
+):
+    store = make_store(tmp_path_factory.mktemp("store"))
+    executor = Several(slots, choices)
+    values = {"name": "r", "phases": [{"name": "one", "epochs": 1}]}
+    prepared: Any = SimpleNamespace(
+        presized={}, without=lambda fold: (), pixels=[((0.5,) * 3, (0.25,) * 3)] * 10
+    )
+    recipe = Recipe.from_dict(values)
+    made = Run(recipe, plan, prepared, store, executor, Mock(), Mock(), Mock(), 1, 0, False)
+    told: list[str] = []
+    run_stages(made, plan.in_order(plan.stages), lambda one: told.append(one.key))
+    assert sorted(told) == sorted(executor.ran) == sorted(plan.stages)
+    ended: set[str] = set()
+    for running, next_ended in zip(executor.at_once, told, strict=True):
+        could = {
+            key for key, one in plan.stages.items() if key not in ended and ended.issuperset(one.parents)
+        }
+        assert set(running) <= could
+        assert len(running) == min(slots, len(could))
+        ended.add(next_ended)
+
+
+def test_a_stage_that_is_lost_goes_on_elsewhere_and_that_is_no_failure(run, store: Store):
+    executor = Executor(b=[StageLost("stage b: its node has gone.")] * 4)
+    made, _ = run(executor)
+    assert executor.ran == ["root", "a", *["b"] * 5, "ab", "after a"]
+    assert made.failed == {}
+    assert problems(made) == ["stage b: its node has gone. It goes on from its last checkpoint."] * 4
+
+
+def test_a_stage_that_is_lost_again_and_again_without_an_epoch_fails(run):
+    executor = Executor(b=[StageLost("stage b: its node has gone.")] * 9)
+    made, _ = run(executor)
+    assert executor.ran.count("b") == 5
+    assert made.failed == {"b": "stage b: its node has gone.", "ab": "a stage before it failed"}
+
+
+class Steady(Executor):
+    """Every job finishes an epoch before it ends."""
+
+    def start(self, job: Job, report: Report) -> Started:
+        started = super().start(job, report)
+        report({"epoch": {"epoch": 0}, "steps": {}})
+        return started
+
+
+def test_a_stage_that_gets_on_may_be_lost_often(run, store: Store):
+    made, _ = run(Steady(b=[StageLost("stage b: its node has gone.")] * 20))
+    assert made.failed == {}
+    assert store.has("b")
+    appended = [call.args[0] for call in made.log.append.call_args_list]
+    assert appended.count("b") == 21
+
+
+def test_a_stage_that_is_tried_again_does_not_hold_up_what_hangs_on_it(run):
+    """While `a` is tried again, `b` runs, and `ab` waits for both."""
+    executor = Several(2, a=[StageFailed("stage a: broke.")])
+    made, _ = run(executor, retries=1)
+    assert executor.ran == ["root", "a", "b", "a", "after a", "ab"]
+    assert executor.at_once == [["root"], ["a", "b"], ["a", "b"], ["b", "after a"], ["after a", "ab"], ["ab"]]
+    assert made.failed == {}
+
+
+def test_an_error_ends_what_runs_beside_it_and_frees_all(run, store: Store):
+    executor = Several(2, a=[AblateError("batch_size: too large")])
+    with pytest.raises(AblateError, match="batch_size"):
+        run(executor)
+    assert executor.killed == ["b"]
+    assert not store.is_locked("a")
+    assert not store.is_locked("b")
+
+
+def test_a_second_interrupt_ends_all_that_runs(run, store: Store):
+    executor = Several(2, a=[KeyboardInterrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        run(executor)
+    assert executor.killed == ["b"]
+    assert not store.is_locked("b")
+
+
+def test_all_that_runs_is_asked_to_stop_once(run, store: Store):
+    stop = threading.Event()
+
+    def stopped(job: Job) -> Exception:
+        stop.set()
+        return StageStopped(f"{job.label}: stopped after epoch 3.")
+
+    executor = Several(2, a=[stopped], b=[stopped])
+    made, told = run(executor, stopping=stop.is_set)
+    assert executor.stopped == ["b"]
+    assert (told, made.failed) == (["root"], {})
