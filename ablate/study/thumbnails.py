@@ -38,7 +38,7 @@ def write_thumbnails(folder: Path, items: Sequence[Item]) -> None:
         shutil.rmtree(place, ignore_errors=True)
         return
     replace_file(place / INDEX, lambda path: path.write_text(json.dumps(index, indent=1)))
-    # those of before go last: whoever reads meets a whole set, and so does another process that writes the same
+    # those of before go last: readers, and another process that writes the same, meet a whole set
     for path in place.glob("*.jpg"):
         if path.name not in index.values():
             path.unlink(missing_ok=True)
