@@ -248,22 +248,29 @@ def _keep_weights(run: Run, study: Study) -> None:
 
 
 def _run(run: Run, study: Study) -> None:
-    """Run what is missing, and write the outputs anew after each seed."""
+    """Run what is missing, and write the outputs anew after each seed, while the next one trains."""
     keys = run.keys
     missing = run.missing(keys)
     seeds = Counter(run.plan.stages[key].seed for key in missing)
+    news = False
 
     def after(stage: Stage) -> None:
+        nonlocal news
         run.display.stage_done(stage)
         if stage.kind == "predict":
             run.display.row(study.scores(run.plan, run.store, stage.key))
         seeds[stage.seed] -= 1
-        if seeds[stage.seed] == 0 and any(left > 0 for left in seeds.values()):
+        news = news or seeds[stage.seed] == 0
+
+    def beside() -> None:
+        nonlocal news
+        if news:
+            news = False
             study.collect(run.plan, run.store, run.failed)
 
     run.store.sweep()
     run.display.begin(run.plan, missing)
-    run_stages(run, keys, after)
+    run_stages(run, keys, after, beside)
 
 
 def _test_winner(run: Run, study: Study) -> list[str]:

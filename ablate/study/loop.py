@@ -16,6 +16,7 @@ from ablate.study.store import OUT
 from ablate.study.study import SKIPPED
 
 After = Callable[[Stage], None]
+Beside = Callable[[], None]
 _PAUSE = 0.5
 """Seconds between looks at what another process is computing."""
 _WAIT = 0.2
@@ -24,7 +25,7 @@ _MOST_LOSSES = 5
 """How often a stage is lost without finishing an epoch before that counts as its own failure."""
 
 
-def run_stages(run: Run, keys: Sequence[str], after: After) -> None:
+def run_stages(run: Run, keys: Sequence[str], after: After, beside: Beside = lambda: None) -> None:
     """Run stages, as many at once as the executor takes, until all are finished or have failed.
 
     It may also be time to stop. Stages are begun in the order given, as soon as what they hang on is there.
@@ -33,8 +34,9 @@ def run_stages(run: Run, keys: Sequence[str], after: After) -> None:
         run: The study.
         keys: Each after those that it hangs on.
         after: Called with each stage that is finished.
+        beside: Called when everything has been begun that there is room for, to do what takes its time.
     """
-    _Loop(run, after).run_all(keys)
+    _Loop(run, after, beside).run_all(keys)
 
 
 @dataclass
@@ -64,10 +66,11 @@ class _Loop:
     Args:
         run: The study.
         after: Called with each stage that is finished.
+        beside: Called while jobs work.
     """
 
-    def __init__(self, run: Run, after: After):
-        self._run, self._after = run, after
+    def __init__(self, run: Run, after: After, beside: Beside):
+        self._run, self._after, self._beside = run, after, beside
         self._underway: dict[str, _Underway] = {}
 
     def run_all(self, keys: Sequence[str]) -> None:
@@ -77,6 +80,7 @@ class _Loop:
             while True:
                 decided, left = self._advance_all(keys)
                 if self._underway:
+                    self._work_beside()
                     self._wait()
                 elif run.stopping() or not (decided or left):
                     return
@@ -194,6 +198,12 @@ class _Loop:
         try:
             self._run.keep_log(stage)
             self._after(stage)
+        except Damaged as error:
+            self._run.mend(error)
+
+    def _work_beside(self) -> None:
+        try:
+            self._beside()
         except Damaged as error:
             self._run.mend(error)
 

@@ -23,7 +23,7 @@ from ablate.executors.base import Report, Started
 from ablate.recipe.recipe import Recipe
 from ablate.study.graph import Plan, Stage, Trial
 from ablate.study.job import Job
-from ablate.study.loop import run_stages
+from ablate.study.loop import Beside, run_stages
 from ablate.study.running import Run
 from ablate.study.store import Store
 
@@ -114,7 +114,13 @@ def store(tmp_path: Path) -> Store:
 def run(store: Store) -> Callable[..., tuple[Run, list[str]]]:
     """Runs all stages of a plan; gives the run and the stages that were told as finished."""
 
-    def make(executor: Executor, plan: Plan = DIAMOND, retries: int = 0, **fields: Any) -> Any:
+    def make(
+        executor: Executor,
+        plan: Plan = DIAMOND,
+        retries: int = 0,
+        beside: Beside = lambda: None,
+        **fields: Any,
+    ) -> Any:
         values = {"name": "r", "phases": [{"name": "one", "epochs": 1}], "study": {"retries": retries}}
         pixels = [((0.5,) * 3, (0.25,) * 3)]
         prepared: Any = SimpleNamespace(presized={}, without=lambda fold: (), pixels=pixels)
@@ -122,7 +128,7 @@ def run(store: Store) -> Callable[..., tuple[Run, list[str]]]:
         log, tracker = Mock(), Mock()
         made = Run(recipe, plan, prepared, store, executor, display, log, tracker, 1, 0, False, **fields)
         told: list[str] = []
-        run_stages(made, plan.needed(plan.stages), lambda one: told.append(one.key))
+        run_stages(made, plan.needed(plan.stages), lambda one: told.append(one.key), beside)
         return made, told
 
     return make
@@ -202,6 +208,35 @@ def test_what_several_stages_note_is_said_once(run):
     assert made.display.say.call_count == made.display.problem.call_count == 0
     said_again, _ = run(Telling(), plan=plan_of(stage("other")))
     assert said_again.notes == set()  # another run says it again
+
+
+def test_what_takes_its_time_is_done_while_jobs_work(run, store: Store):
+    executor, done = Executor(), list[tuple[list[str], list[str]]]()
+
+    def beside() -> None:
+        done.append(([*executor.ran], sorted(store.keys())))
+
+    run(executor, beside=beside)
+    assert done == [
+        (["root"], []),
+        (["root", "a"], ["root"]),
+        (["root", "a", "b"], ["a", "root"]),
+        (["root", "a", "b", "ab"], ["a", "b", "root"]),
+        (["root", "a", "b", "ab", "after a"], ["a", "ab", "b", "root"]),
+    ]
+
+
+def test_what_is_found_damaged_beside_the_jobs_is_computed_again(run, store: Store):
+    executor = Executor()
+
+    def beside() -> None:
+        if executor.ran == ["root", "a", "b"]:
+            flip(store.folder("a") / "weights")
+            raise Damaged(store.folder("a"))
+
+    made, _ = run(executor, beside=beside)
+    assert executor.ran == ["root", "a", "b", "a", "ab", "after a"]
+    assert problems(made) == [f"{store.folder('a')}: is damaged; it is set aside and computed again."]
 
 
 def test_what_is_finished_is_not_run(run, store: Store):
