@@ -6,6 +6,10 @@ import csv
 import os
 from pathlib import Path
 
+# before anything is imported that reads them: the tests that run side by side have a core each, and threads
+# that wait for one spin
+os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "GOMP_SPINCOUNT": "1000"}
+
 import numpy as np
 import pytest
 from hypothesis import settings
@@ -18,7 +22,25 @@ settings.load_profile("ablate")
 # for fixtures of whole modules too, which come before those of a test
 os.environ["WANDB_MODE"] = "disabled"
 
+LONGEST = (
+    "test_resume",
+    "test_execute",
+    "test_notebooks",
+    "test_kill",
+    "test_faults",
+    "test_exactly_once",
+    "test_ray_study",
+    "test_interrupts",
+    "test_until_decided",
+    "test_help",
+)
+
 COLOURS = {"cat": (200, 60, 60), "dog": (60, 180, 60), "fox": (60, 60, 200)}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the modules that take longest, so that no process is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 @pytest.fixture(autouse=True)

@@ -301,11 +301,12 @@ class Case:
         return {**own, "keep": "best", **self.fields}
 
 
-def every_technique() -> Iterator[Case]:
-    """In two phases, of which the later one keeps the optimizer of the earlier."""
+def every_technique() -> Iterator[Any]:
+    """In two phases, of which the later one keeps the optimizer of the earlier; further options are slow."""
     for name in techniques.registry():
         for number, options in enumerate(SETTINGS.get(name, [{}])):
-            yield Case(f"{name} {number}" if number else name, {name: options}, TWO)
+            case = Case(f"{name} {number}" if number else name, {name: options}, TWO)
+            yield pytest.param(case, marks=pytest.mark.slow) if number else case
 
 
 EVERYTHING = Case(
