@@ -44,10 +44,11 @@ def replace_file(path: Path, write: Callable[[Path], Any], place: str = "--out")
 
 def sweep(folder: Path) -> None:
     """Remove the unfinished files of processes that are gone."""
-    for path in folder.rglob(".*"):
-        match = _TEMPORARY.fullmatch(path.name)
-        if match and not _is_alive(int(match[1])):
-            path.unlink(missing_ok=True)
+    for place, _, names in os.walk(folder):  # unlike Path.rglob it bears with folders that go meanwhile
+        for name in names:
+            match = _TEMPORARY.fullmatch(name)
+            if match and not _is_alive(int(match[1])):
+                Path(place, name).unlink(missing_ok=True)
 
 
 def _is_alive(process: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -87,11 +88,17 @@ def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatc
     assert calls == ["fsync", "replace"]
 
 
-def test_unfinished_files_of_processes_that_are_gone_are_swept(tmp_path: Path):
+@pytest.fixture(scope="module")
+def dead() -> int:
+    """The number of a process that is gone."""
     gone = subprocess.run(
         [sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, text=True, check=True
     )
-    dead, alive = int(gone.stdout), os.getppid()
+    return int(gone.stdout)
+
+
+def test_unfinished_files_of_processes_that_are_gone_are_swept(dead: int, tmp_path: Path):
+    alive = os.getppid()
     (tmp_path / "plots").mkdir()
     left = [f".trials.csv.{dead}", f"plots/.curves.svg.{dead}"]
     others = [f".trials.csv.{alive}", f".trials.csv.{os.getpid()}", "trials.csv", ".finished", ".hidden.csv"]
@@ -99,3 +106,22 @@ def test_unfinished_files_of_processes_that_are_gone_are_swept(tmp_path: Path):
         (tmp_path / name).write_text("")
     sweep(tmp_path)
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")} == {*others}
+
+
+def test_folders_that_go_while_files_are_swept_do_no_harm(dead: int, tmp_path: Path, monkeypatch):
+    """W&B's come and go while another `ablate run` of the same study sweeps."""
+    for name in ("a", "b", "c"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / f".file.{dead}").write_text("")
+    unlink = Path.unlink
+
+    def meanwhile(self: Path, missing_ok: bool = False) -> None:
+        unlink(self, missing_ok)
+        for other in tmp_path.iterdir():
+            if other != self.parent and any(other.iterdir()):
+                shutil.rmtree(other)
+                return
+
+    monkeypatch.setattr(Path, "unlink", meanwhile)
+    sweep(tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
