@@ -67,6 +67,7 @@ def run(group: int, out: Path) -> Study:
         file = out / f"{values['name']}.yaml"
         file.write_text(json.dumps(values))  # JSON is YAML
         command = [sys.executable, "-m", "ablate.cli", "run", str(file), "--out", str(out), "--threads", "1"]
+        command += ["--wandb", "off"]
         began = time.perf_counter()
         with (out / f"{values['name']}.log").open("w") as log:
             environment = os.environ | {"ABLATE_STORE": str(store)}

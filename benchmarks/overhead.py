@@ -37,7 +37,7 @@ def with_ablate(recipe: str, changes: list[str]) -> dict[str, Any]:
     """Run the study by its command in fresh folders."""
     with tempfile.TemporaryDirectory() as folder:
         store, out = Path(folder) / "store", Path(folder) / "out"
-        command = [ABLATE, "run", recipe, "--out", str(out), *changes]
+        command = [ABLATE, "run", recipe, "--out", str(out), "--wandb", "off", *changes]
         began = time.perf_counter()
         subprocess.run(
             command, check=True, stdout=subprocess.DEVNULL, env=os.environ | {"ABLATE_STORE": str(store)}

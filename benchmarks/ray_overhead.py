@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -113,7 +114,8 @@ def show(measured: dict[str, list[Times]], stages: int) -> None:
             f"{name:<10} {' '.join(f'{value:.0f}' for value in values):<50} {statistics.median(values):.0f}"
         )
     more = [ray - local for ray, local in zip(per_stage["ray"], per_stage["local"])]
-    print(f"Ray over local: {statistics.median(more):.0f} ms per stage (must be below 100)")
+    overhead = statistics.median(more)
+    print(f"Ray over local: {overhead:.0f} ms per stage (must be below 100)")
     gaps = [gap for one in measured["ray"] for gap in one.gaps]
     whole = WORKERS * sum(one.seconds for one in measured["ray"])
     most = statistics.quantiles(gaps, n=100)[98]
@@ -122,6 +124,8 @@ def show(measured: dict[str, list[Times]], stages: int) -> None:
         f"{statistics.median(gaps) * 1e3:.1f} ms, 99% below {most * 1e3:.0f} ms, longest "
         f"{max(gaps) * 1e3:.0f} ms; {sum(gaps) / whole:.1%} of the workers' time"
     )
+    if overhead >= 100 or max(gaps) >= 1.0:
+        sys.exit("too much: 100 ms per stage, or a worker that idles for a second while stages wait")
 
 
 if __name__ == "__main__":

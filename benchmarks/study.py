@@ -54,7 +54,7 @@ def with_ablate(recipe: Path, changes: list[str]) -> dict[str, Any]:
         store, out = Path(folder) / "store", Path(folder) / "out"
         began = time.perf_counter()
         subprocess.run(
-            [ABLATE, "run", str(recipe), "--out", str(out), *changes],
+            [ABLATE, "run", str(recipe), "--out", str(out), "--wandb", "off", *changes],
             check=True,
             env=ENVIRONMENT | {"ABLATE_STORE": str(store)},
         )

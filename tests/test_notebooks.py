@@ -38,16 +38,28 @@ def code_cells(notebook: Any) -> list[Any]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
-def run(name: str, folder: Path) -> Any:
-    """A notebook with less to train, run in a folder."""
+class Client(NotebookClient):
+    """Keeps what was shown and written over, too."""
+
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **options)
+        self.passed: list[str] = []
+
+    def process_message(self, msg: Any, cell: Any, cell_index: int) -> Any:
+        self.passed.append(msg["content"].get("data", {}).get("text/html", ""))
+        return super().process_message(msg, cell, cell_index)
+
+
+def run(name: str, folder: Path) -> tuple[Any, list[str]]:
+    """A notebook with less to train, run in a folder, and all HTML that was shown meanwhile."""
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     (parameters,) = (cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", ()))
     parameters.source = LESS[name]
-    client = NotebookClient(
+    client = Client(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
     )
     client.execute()
-    return notebook
+    return notebook, client.passed
 
 
 def shown(notebook: Any, kind: str = "text/html") -> str:
@@ -66,18 +78,19 @@ def displayed(cell: Any) -> list[Any]:
 
 
 def test_the_quick_start(tmp_path: Path):
-    notebook = run("quick_start", tmp_path)
+    notebook, passed = run("quick_start", tmp_path)
     html = shown(notebook)
     (first,) = (cell for cell in notebook.cells if "show_batch" in cell.source)
     assert len(displayed(first)) == 1  # a grid, also before there is a learner
     for caption in ("digits-in-a-notebook", "plan", "digits-in-a-notebook: effects on accuracy"):
         assert f"<caption>{caption}</caption>" in html
+    assert any("<progress" in text and "baseline · start · seed 0" in text for text in passed)
     assert "<progress" not in html  # the bars are gone when the study is finished
     assert (tmp_path / ".out" / "digits-in-a-notebook" / "report.html").is_file()
 
 
 def test_a_technique_of_ones_own(tmp_path: Path):
-    notebook = run("technique", tmp_path)
+    notebook, _ = run("technique", tmp_path)
     assert "gradient_centralization" in shown(notebook)
     texts = shown(notebook, "text/plain")
     assert "tensor([[-1.,  0.,  1.]," in texts
@@ -90,7 +103,7 @@ def test_a_technique_of_ones_own(tmp_path: Path):
 def test_the_cassava_walk(tmp_path: Path, cassava: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("CASSAVA_DATA", str(cassava))
     monkeypatch.setenv("ABLATE_WEIGHTS", str(tmp_path))
-    html = shown(run("cassava", tmp_path))
+    html = shown(run("cassava", tmp_path)[0])
     assert "<caption>cassava-in-a-notebook: effects on accuracy</caption>" in html
 
 

@@ -93,6 +93,7 @@ class Agent:
         return None
 
     def _fulfil(self, needs: Needs, token: Token | None) -> None:
+        self._store = None
         check_versions(dict(needs.versions))
         if token is not None:
             token.check()

@@ -121,7 +121,7 @@ class RayExecutor(Executor):
         if self._begun and needs == self._needs:
             return
         require_room(self.nodes, self._asks(1))
-        self._needs = needs
+        self._needs, self._token = needs, None
         if not is_url(needs.store):
             self._token = Token(Path(needs.store) / ".work" / f".ray-{self._crew.run}", self._crew.run)
             self._token.write()

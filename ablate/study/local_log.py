@@ -8,9 +8,8 @@ Once the stage is finished, the file is written anew from the stage's own tables
 
     {"finished": {"status": "ok", "seconds": 12.3}}
 
-Steps count from 0 within a stage. A number that is not finite is null, since JSON has no
-such. Where lines are
-of the same epoch, after an interruption, the last one counts. `history/<stage key>.jpg` shows some of the
+Steps count from 0 within a stage. A number that is not finite is null, since JSON has no such. Where lines
+are of the same epoch, after an interruption, the last one counts. `history/<stage key>.jpg` shows some of the
 images that the stage trained on.
 """
 

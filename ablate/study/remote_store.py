@@ -246,7 +246,7 @@ class RemoteStore(Store):
     def address(self, key: str) -> str:
         return f"{self.place}/{key}"
 
-    def remove(self, key: str) -> None:
+    def withdraw(self, key: str) -> None:
         """Remove a stage from the URL, finished or not; its seal goes first."""
         self.remote.unseal(key)
         for folder in (key, f"{WORK}/{key}"):

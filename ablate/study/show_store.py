@@ -148,10 +148,8 @@ def print_pruning(done: Pruning, root: Path | None, dry_run: bool, console: Cons
         verb = "would no longer count" if dry_run else "no longer counts"
         console.print(f"{done.forgotten}: {verb} as a user of this store.", soft_wrap=True)
     number = len(done.stages) + len(done.aside)
-    verb, free = (
-        "would be removed" if dry_run else "removed",
-        "" if root is None else f"; {decimal(shutil.disk_usage(root).free)} are free now",
-    )
+    verb = "would be removed" if dry_run else "removed"
+    free = "" if root is None else f"; {decimal(shutil.disk_usage(root).free)} are free now"
     stay = f" ({decimal(done.linked)} of it stay, as weights in studies' folders)" if done.linked else ""
     console.print(f"{_stages(number)} {verb}, {decimal(done.bytes)}{stay}{free}.")
 

@@ -155,6 +155,9 @@ class Store:
             What went wrong with an earlier one, told once.
         """
 
+    def withdraw(self, key: str) -> None:
+        """Remove a stage, finished or not, from where it outlives this machine, if the store is there."""
+
     def publish(self, key: str) -> bool:
         """Make the sealed `out` of a stage's workplace the finished stage; the first writer wins.
 

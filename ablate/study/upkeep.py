@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablate.errors import AblateError
-from ablate.study.remote_store import RemoteStore
 from ablate.study.store import Store
 from ablate.study.stored import (
     TRASH,
@@ -207,8 +206,7 @@ def _remove_stage(store: Store, key: str) -> bool:
     """Remove a stage with its workplace and its lock; false if a process has begun to compute it."""
     with store.lock(key) as ours:
         if ours:
-            if isinstance(store, RemoteStore):
-                store.remove(key)
+            store.withdraw(key)
             for path in (store.root / key, store.root / ".work" / key):
                 _remove(store, path)
             (store.root / ".locks" / key).unlink(missing_ok=True)

@@ -13,7 +13,6 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ablate.errors import AblateError
 from ablate.recipe.schema import Phase
+from ablate.sealed import checksum
 from ablate.streams import Streams
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def source_hash(technique: type[Technique]) -> str | None:
     outside = [name for name in dict.fromkeys(modules) if name.split(".")[0] != "ablate"]
     if not outside:
         return None
-    return blake2b(b"\0".join(map(_source, outside)), digest_size=16).hexdigest()
+    return checksum(b"\0".join(map(_source, outside)))
 
 
 def _source(module: str) -> bytes:

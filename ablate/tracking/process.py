@@ -28,9 +28,8 @@ from ablate.tracking.notes import Notes
 from ablate.tracking.pulse import Pulse
 from ablate.tracking.sender import Sender, Tell
 from ablate.tracking.service import Account, Service, as_problem, find_account
+from ablate.tracking.tracker import AGAIN, REFUSED, SENT
 
-SENT, AGAIN, REFUSED = 0, 75, 77
-"""Exit codes: everything was sent; it may go better next time; a person has to do something."""
 _LOOK = 0.5
 """Seconds between looks at the folder."""
 

@@ -20,7 +20,8 @@ class Histories:
     """
 
     def __init__(self, folder: Path):
-        self._log, self._folder = LocalLog(folder), folder / "history"
+        self._log = LocalLog(folder)
+        self._folder = self._log.folder
         self._read: dict[str, tuple[tuple[int, int], Logged]] = {}
 
     def of(self, fits: Sequence[str]) -> list[Row]:

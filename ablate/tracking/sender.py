@@ -9,10 +9,10 @@ import json
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablate.sealed import checksum
 from ablate.tracking.described import Described, TrialRun
 from ablate.tracking.notes import Notes
 from ablate.tracking.outputs import Outputs
@@ -138,14 +138,8 @@ class Sender:
             if (path := self.histories.samples(key))
         }
         predictions = self.outputs.predictions(trial.key) if status == "ok" else None
-        opened.close(
-            status,
-            scores,
-            samples,
-            predictions,
-            self.study.plan["classes"],
-            self._weights_of(trial),
-        )
+        classes = self.study.plan["classes"]
+        opened.close(status, scores, samples, predictions, classes, self._weights_of(trial))
         self._verify(trial.id, opened.run, opened.next)
         self._done(trial.id, opened.run, state)
         self.open.pop(trial.id, None)
@@ -171,11 +165,8 @@ class Sender:
     def _send_study(self) -> None:
         from ablate.tracking.runs import ARTIFACT, send_study
 
-        digest = blake2b(digest_size=16)
-        for name in (*ARTIFACT, "report.html"):
-            path = self.folder / name
-            digest.update(path.read_bytes() if path.is_file() else b"-")
-        state = digest.hexdigest()
+        files = (self.folder / name for name in (*ARTIFACT, "report.html"))
+        state = _hash([checksum(path.read_bytes()) if path.is_file() else "" for path in files])
         if self.notes.sent(self.place).get(self.study.study_id, {}).get("state") == state:
             return
         finished = all(self.outputs.status(trial.key) == "ok" for trial in self.study.trials)
@@ -229,4 +220,4 @@ class Sender:
 
 
 def _hash(value: Any) -> str:
-    return blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+    return checksum(json.dumps(value, sort_keys=True).encode())

@@ -21,7 +21,8 @@ from typing import IO
 
 from ablate.tracking.modes import choose
 
-_SENT, _REFUSED = 0, 77
+SENT, AGAIN, REFUSED = 0, 75, 77
+"""The process's exit codes: all was sent; it may go better next time; a person has to do something."""
 _TRIES = 3
 """Processes that may end one after the other at the end without having sent anything whole."""
 _PAUSES = (1.0, 5.0, 15.0, 60.0)
@@ -154,9 +155,9 @@ class Tracker:
         while not self._closing.is_set():
             sent, finishing = self._progress[0], self._finishing.is_set()
             code = self._run()
-            self.sent = code == _SENT
+            self.sent = code == SENT
             vain = vain + 1 if finishing and self._progress[0] == sent else 0
-            if code in (_SENT, _REFUSED) or vain == _TRIES:
+            if code in (SENT, REFUSED) or vain == _TRIES:
                 break
             if self._finishing.is_set():
                 self._closing.wait(_PAUSES[0])

@@ -20,6 +20,9 @@ from typing import Any
 
 from ablate.errors import AblateError
 
+_WRAPPED = ("fget", "func", "__func__", "wrapped")
+"""Where properties, cached ones, class and static methods and pydantic's decorators keep a function."""
+
 
 @dataclass(frozen=True)
 class Text:
@@ -126,12 +129,7 @@ def postpones_annotations(kind: type) -> bool:
 def _methods(kind: type) -> Iterator[FunctionType]:
     """The functions that were written in a class's own body."""
     for member in vars(kind).values():
-        for name in (
-            "fget",
-            "func",
-            "__func__",
-            "wrapped",
-        ):  # properties, class and static methods, pydantic's
+        for name in _WRAPPED:
             member = getattr(member, name, None) or member
         unwrapped = inspect.unwrap(member) if callable(member) else member
         if isinstance(unwrapped, FunctionType) and unwrapped.__qualname__.startswith(f"{kind.__qualname__}."):

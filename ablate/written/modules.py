@@ -12,11 +12,11 @@ import re
 import sys
 import traceback
 from functools import cache
-from hashlib import blake2b
 from types import ModuleType
 from typing import TypeGuard
 
 from ablate.errors import AblateError
+from ablate.sealed import checksum
 from ablate.techniques.base import Technique
 
 PREFIX = "ablate_written_"
@@ -80,7 +80,7 @@ def _why_none(own: list[type]) -> str:
 
 
 def _module(name: str, source: str) -> ModuleType:
-    digest = blake2b(source.encode(), digest_size=16).hexdigest()
+    digest = checksum(source.encode())
     module = ModuleType(f"{PREFIX}{re.sub(r'[^0-9A-Za-z_]', '_', name)}_{digest}")
     file = module.__file__ = f"technique_files/{digest[:8]}/{name}.py"
     # so tracebacks and `inspect` find the lines; no time means that there is no file to compare them with

@@ -20,7 +20,9 @@ from ray_cluster import add_node, agents, cluster_of, stages, tasks, until
 from ablate import sealed
 from ablate.errors import AblateError, Damaged, StageFailed, StageLost, StageStopped
 from ablate.executors.base import Needs, Started
+from ablate.executors.fitness import Token
 from ablate.executors.ray import RayExecutor
+from ablate.executors.remote import RemoteAgent
 from ablate.executors.task import run_stage
 from ablate.recipe.recipe import Recipe
 from ablate.study.graph import FoldData
@@ -232,14 +234,51 @@ def needs(tmp_path: Path) -> Needs:
     return Needs(recipe.to_dict(), False, (), identities, versions(), str(store.root))
 
 
-def test_nodes_that_differ_are_refused_by_name(executor: RayExecutor, needs: Needs):
+def test_nodes_that_differ_are_refused_by_name(
+    executor: RayExecutor, needs: Needs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     others = (FoldData(0, "other", needs.identities[0].valid),)
     with pytest.raises(AblateError, match=r"^node [ab]: has torch .*, and the study is run with 1\.0, which"):
         executor.require(replace(needs, versions={"torch": "1.0"}))
     with pytest.raises(AblateError, match=r"^node [ab]: sees other data: the train images of fold 0 are not"):
         executor.require(replace(needs, identities=others))
+    with pytest.raises(AblateError, match=r"^node [ab]: file:///proc/ablate: (there is no such|cannot be )"):
+        executor.require(replace(needs, store="file:///proc/ablate"))
+    elsewhere = Store(tmp_path / "elsewhere")
+    with monkeypatch.context() as other_disk:
+        other_disk.setattr(Token, "write", lambda self: None)
+        with pytest.raises(AblateError, match=rf"^node [ab]: the stage store {elsewhere.root} is another"):
+            executor.require(replace(needs, store=str(elsewhere.root)))
     executor.require(needs)
     executor.run(nothing("n"), ignore)
+
+
+def test_a_node_with_another_python_is_refused_by_name(executor: RayExecutor, needs: Needs):
+    crew = replace(executor._crew, run="of another python", python="3.1.2")
+    agent = RemoteAgent(crew, executor.nodes[0])
+    agent.begin(needs, None)
+    with pytest.raises(
+        AblateError, match=r"^node [ab]: has Python 3\.\d+\.\d+, and the study is run with 3\.1\.2"
+    ):
+        agent.check()
+    agent.kill()
+
+
+def test_a_node_with_another_ablate_runs_the_one_that_is_sent(
+    cluster: Cluster, executor: RayExecutor, needs: Needs, tmp_path: Path
+):
+    executor.require(needs)
+    other = tmp_path / "packages" / "ablate" / "__init__.py"
+    other.parent.mkdir(parents=True)
+    other.write_text("raise RuntimeError('this is another ablate')")
+    node = add_node(cluster, "other", env_vars={"PYTHONPATH": str(tmp_path / "packages")})
+    number, end, told = 0, time.monotonic() + 60, list[tuple[str, dict[str, Any]]]()
+    while {"started": "other"} not in [message for _, message in told] and time.monotonic() < end:
+        number += 1
+        told += run_all(executor, [nothing(f"{number}.{i}") for i in range(6)])
+    assert {"started": "other"} in [message for _, message in told]
+    assert not [message for _, message in told if "note" in message]
+    cluster.remove_node(node, allow_graceful=False)
 
 
 @pytest.mark.slow

@@ -96,9 +96,26 @@ def same(one: Study, other: Study) -> None:
     assert (one.folder / "effects.csv").read_bytes() == (other.folder / "effects.csv").read_bytes()
 
 
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A W&B service on this machine."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "tracking")
+    from loopback import Loopback
+    from wandb_backend import KEY
+
+    loopback = Loopback()
+    for name, value in {"BASE_URL": loopback.url, "API_KEY": KEY, "ERROR_REPORTING": "false"}.items():
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    yield loopback
+    loopback.stop()
+
+
 def test_a_study_of_which_a_node_dies_in_the_middle_has_the_same_predictions(
-    cluster: Cluster, local: Study, monkeypatch, capsys, tmp_path: Path
+    cluster: Cluster, local: Study, service: Any, monkeypatch, capsys, tmp_path: Path
 ):
+    """And one group at W&B, with each row of its trials once."""
+    from arrived import lacking
+
     placed, doomed, lost = Placed(monkeypatch), next(iter(cluster.worker_nodes)), list[str]()
 
     def kill() -> None:
@@ -111,8 +128,11 @@ def test_a_study_of_which_a_node_dies_in_the_middle_has_the_same_predictions(
 
     killer = threading.Thread(target=kill)
     killer.start()
-    study = Recipe.from_dict(SMALL).run(tmp_path, device="cpu", executor="ray", address=cluster.address)
+    study = Recipe.from_dict(SMALL).run(
+        tmp_path, device="cpu", executor="ray", address=cluster.address, wandb="online"
+    )
     killer.join()
+    assert lacking(service, study.folder) == []
     assert len(lost) == 1
     assert placed.nodes[lost[0]] == ["b", "a"]
     before, after = placed.epochs[lost[0]]

@@ -376,6 +376,7 @@ def test_outputs_are_never_a_mixture_of_two_plans(copy_of: Study, monkeypatch):
     logged = {path.stem for path in files if path.parent.name == "history"}
     store = Path(copy_of.plan["store"])
     fits = {key for key, stage in copy_of.plan["stages"].items() if stage["kind"] == "fit"}
+    assert logged
     assert logged == {key for key in fits if (store / key).is_dir()}  # what both recipes have in common
 
 
